@@ -1,0 +1,50 @@
+# polyfleet. `make` lists the targets. Two are all a newcomer needs: `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+SANDBOX := .venv/bin/polyfleet-sandbox
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: ## make .venv with everything (kubectl included); as root also install missing Debian packages
+	@bash tools/setup.sh
+
+.venv/.ready: pyproject.toml requirements.lock tools/setup.sh
+	@bash tools/setup.sh
+
+demo: .venv/.ready ## a real three-vendor cluster, two models, completions from every vendor
+	@$(PY) -m tools.demo up
+
+demo-down: .venv/.ready ## end the demo: no process, mount, namespace or cgroup stays
+	@$(PY) -m tools.demo down
+
+lint: .venv/.ready ## ruff, mypy --strict, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) tools/check_tree.py
+
+check: lint ## static checks and unit tests: no cluster, no build
+	.venv/bin/pytest tests/unit
+
+test: .venv/.ready ## everything: check, verify, CRD rules on the real API server, end to end on real and process nodes
+	@$(PY) -m tools.run_tests
+
+e2e: .venv/.ready ## only the end-to-end scenarios; KUBECONFIG=... runs them against a marked cluster of yours
+	@$(PY) -m tools.run_tests --only e2e $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG))
+
+gen: .venv/.ready ## regenerate everything generated: CRDs, values schema, reference docs, protocol module
+	@$(PY) -m tools.gen
+
+verify: .venv/.ready ## fail if anything generated differs from its source; chart lint
+	@$(PY) -m tools.gen --check
+
+bench: .venv/.ready ## record speed and memory as ratios and counts (bench/results)
+	@$(PY) -m bench.run
+
+lock: ## re-resolve requirements.lock (no download addresses in it)
+	.venv/bin/uv pip compile -q --no-emit-index-url --no-header --generate-hashes --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
+
+.PHONY: help setup demo demo-down lint check test e2e gen verify bench lock

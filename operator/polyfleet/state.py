@@ -1,0 +1,151 @@
+"""What one cycle has observed, as frozen values: the only thing that the pure stages see of the cluster.
+
+`observe` builds an `Observed` from the cache and nothing after it performs I/O or reads a clock. Objects are slim: only the
+fields that a decision uses. Unknown is None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    type: str
+    status: str  # True | False | Unknown
+    reason: str = ""
+    message: str = ""
+    last_transition: str = ""  # RFC 3339
+    observed_generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    key: str
+    value: str
+    effect: str  # NoSchedule | PreferNoSchedule | NoExecute
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    ready: bool | None  # None: status Unknown
+    unschedulable: bool
+    capacity: Mapping[str, int]  # extended resources only (names with a slash)
+    allocatable: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    name: str
+    container_id: str
+    ready: bool
+    restarts: int
+    state: str  # waiting | running | terminated | ""
+    reason: str = ""  # ImagePullBackOff, CrashLoopBackOff, ...
+    message: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    owner_uid: str  # uid of the controlling owner, "" if none
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    node: str  # spec.nodeName, "" while unbound
+    pinned_node: str  # the node that a required matchFields term names, "" if none
+    gates: tuple[str, ...]  # scheduling gates still set
+    phase: str
+    reason: str  # status.reason, for example UnexpectedAdmissionError, Evicted
+    deleting: bool
+    requests: Mapping[str, int]  # extended resources
+    conditions: Mapping[str, Condition]
+    containers: tuple[ContainerState, ...]
+    ip: str
+    created: str
+
+    @property
+    def finished(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedState:
+    """A ReplicaSet, Service or PodDisruptionBudget: identity, owner and the parts that `apply` compares."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    owner_uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    owner_uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]  # raw
+    replicas: int
+    generation: int
+    observed_generation: int
+    status_replicas: int
+    deleting: bool
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomState:
+    """One object of a polyfleet kind: raw spec and status, parsed by the stage that owns its model."""
+
+    kind: str
+    namespace: str  # "" for cluster-scoped
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    deleting: bool
+    created: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A consistent reading of the cache. Every tuple is sorted by (namespace, name)."""
+
+    model_deployments: tuple[CustomState, ...]
+    profiles: tuple[CustomState, ...]
+    pools: tuple[CustomState, ...]
+    policy: CustomState | None
+    plans: tuple[CustomState, ...]
+    nodes: tuple[NodeState, ...]
+    pods: tuple[PodState, ...]  # every unfinished pod of the cluster, and finished pods of ours
+    replica_sets: tuple[OwnedState, ...]
+    deployments: tuple[DeploymentState, ...]  # those owned by ModelDeployments
+    services: tuple[OwnedState, ...]
+    budgets: tuple[OwnedState, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)  # resource -> reason (ListForbidden, ListFailed) if not readable
+    namespace_levels: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""Install polyfleet's chart into a sandbox (or any marked) cluster with the real helm, as a user would.
+
+Used by the demo and by the end-to-end tests, so that both run what users run: the chart's pod, under its own account.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from sandbox import binaries
+
+RELEASE = "polyfleet"
+NAMESPACE = "polyfleet"
+OPERATOR_REPOSITORY = "sandbox.polyfleet.io/operator"
+OPERATOR_TAG = "dev"
+
+
+class InstallError(RuntimeError):
+    """helm refused; the message carries helm's own words."""
+
+
+def chart_dir() -> Path:
+    return Path(__file__).resolve().parent.parent / "charts" / "polyfleet"
+
+
+def helm_path() -> str:
+    found = binaries.cached()
+    if found is None:
+        raise InstallError("no helm is built yet; next: polyfleet-sandbox up")
+    return str(found / "helm")
+
+
+def helm(kubeconfig: Path, *args: str, timeout_s: float = 240) -> str:
+    """Run helm against one cluster; returns its standard output."""
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    done = subprocess.run([helm_path(), *args], env=env, capture_output=True, text=True, check=False, timeout=timeout_s)
+    if done.returncode:
+        raise InstallError(f"helm {args[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def install(kubeconfig: Path, *extra: str, wait_s: int = 180) -> str:
+    """Install or upgrade the release with the sandbox's image and profiles; waits until the operator is Ready."""
+    return helm(
+        kubeconfig,
+        "upgrade",
+        "--install",
+        RELEASE,
+        str(chart_dir()),
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--wait",
+        f"--timeout={wait_s}s",
+        "--set",
+        f"image.repository={OPERATOR_REPOSITORY},image.tag={OPERATOR_TAG}",
+        "--set",
+        "profiles.builtin={nvidia,huawei,alibaba,amd,sandbox}",
+        *extra,
+        timeout_s=wait_s + 30,
+    )
+
+
+def uninstall(kubeconfig: Path) -> str:
+    return helm(kubeconfig, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")

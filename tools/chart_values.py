@@ -1,0 +1,93 @@
+"""The chart's values as pydantic models: the source of values.schema.json, so that a typo fails at `helm install`.
+
+Kubernetes' own types (resources, security contexts, affinity) stay open objects: the API server checks them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from polyfleet.api import FleetPolicySpec
+
+Open = dict[str, Any]
+
+
+class Values(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Global(Values):
+    imageRegistry: str = Field("", description="Put before image.repository, for mirrors.")
+    imagePullSecrets: list[Open] = Field(default=[], max_length=16)
+
+
+class Image(Values):
+    repository: str = Field("registry.example/polyfleet", min_length=1)
+    tag: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,128}$", description="Default: the chart's appVersion.")
+    digest: str = Field("", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Wins over tag.")
+    pullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+
+
+class Crds(Values):
+    install: bool = True
+    keep: bool = Field(True, description="helm uninstall leaves the CRDs, and with them every object.")
+
+
+class LeaderElection(Values):
+    namespace: str = "kube-system"
+    name: str = "polyfleet"
+    leaseDuration: str = Field("15s", pattern=r"^[1-9][0-9]{0,3}s$")
+
+
+class Operator(Values):
+    replicas: int = Field(1, ge=0, le=3)
+    leaderElection: LeaderElection = LeaderElection()
+    watchNamespaces: list[str] = Field(default=[], max_length=256)
+    resources: Open = {}
+    logFormat: Literal["json", "text"] = "json"
+    nodeSelector: dict[str, str] = {}
+    tolerations: list[Open] = []
+    affinity: Open = {}
+
+
+class Profiles(Values):
+    builtin: list[Literal["nvidia", "huawei", "alibaba", "amd", "sandbox"]] = ["nvidia", "huawei", "alibaba", "amd"]
+    extra: dict[str, str] = Field(default={}, description="File name to HardwareProfile, as a text block.")
+    overwriteEdited: bool = False
+
+
+class ChartValues(Values):
+    """Values of the polyfleet chart."""
+
+    global_: Global = Field(default=Global(), alias="global")
+    image: Image = Image()
+    crds: Crds = Crds()
+    operator: Operator = Operator()
+    profiles: Profiles = Profiles()
+    policy: FleetPolicySpec = Field(description="FleetPolicy.spec of the object named default.")
+    podSecurityContext: Open = {}
+    securityContext: Open = {}
+    extraObjects: list[Open] = []
+
+
+def _closed(node: Any) -> Any:
+    """Refuse unknown keys in every object that lists its properties, and drop what helm's validator does not need."""
+    if isinstance(node, dict):
+        out = {k: _closed(v) for k, v in node.items() if k not in ("title", "default")}
+        if "properties" in node:
+            out["properties"] = {k: _closed(v) for k, v in node["properties"].items()}
+            out["additionalProperties"] = False
+        return out
+    return [_closed(v) for v in node] if isinstance(node, list) else node
+
+
+def schema() -> dict[str, Any]:
+    raw = ChartValues.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_closed(raw)}
+
+
+def schema_text() -> str:
+    return json.dumps(schema(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"

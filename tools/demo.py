@@ -1,0 +1,189 @@
+"""`make demo`: a real three-vendor cluster on this machine, two models on it, one completion from every vendor's replica.
+
+Everything it prints was answered by the cluster: node and device ids come from the pods, tokens from the engines' counters.
+The cluster stays up for trying things; `make demo-down` ends it. Nothing is left half-done by Ctrl-C: the next run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.paths import ROOT
+
+BIN = Path(sys.executable).parent
+SANDBOX = str(BIN / "polyfleet-sandbox")
+KUBECTL = str(BIN / "kubectl")
+PROMPT = "Name three metals, separated by commas."
+READY_TIMEOUT_S = 240
+
+
+class DemoError(RuntimeError):
+    """A step failed; the message says what and what to do next."""
+
+
+@dataclass
+class Clock:
+    """Prints steps with the time since the start, so that a long build is visibly alive."""
+
+    start: float
+
+    def step(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.start:6.1f} s] {text}", flush=True)
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=ROOT)
+    if done.returncode:
+        raise DemoError(f"{Path(command[0]).name} {' '.join(command[1:])}\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def show(*command: str, env: dict[str, str] | None = None) -> None:
+    """Run with the output going straight to the user."""
+    if subprocess.run(command, check=False, env=env, cwd=ROOT).returncode:
+        raise DemoError(f"{Path(command[0]).name} {' '.join(command[1:])} failed (its output is above)")
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Hold this checkout's demo lock; a second demo is told so at once."""
+    path = ROOT / ".sandbox.demo.lock"
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise DemoError(f"a demo of this checkout is already running (process {handle.read().strip() or '?'}); wait for it or end it with Ctrl-C there") from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def fetch(url: str, body: dict[str, Any] | None = None, timeout_s: float = 120) -> str:
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"} if data else {})
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        return str(answer.read().decode())
+
+
+def generated_tokens(base: str) -> float:
+    """Sum of the engine's own counter; a missing series is an error, not zero."""
+    values = [float(line.rsplit(" ", 1)[1]) for line in fetch(f"{base}/metrics").splitlines() if line.startswith("vllm:generation_tokens_total")]
+    if not values:
+        raise DemoError(f"{base}/metrics has no vllm:generation_tokens_total")
+    return sum(values)
+
+
+def chat(base: str, model: str) -> dict[str, Any]:
+    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 24, "temperature": 0}
+    return dict(json.loads(fetch(f"{base}/v1/chat/completions", body)))
+
+
+def answer_text(answer: dict[str, Any]) -> str:
+    return " ".join(str(answer["choices"][0]["message"]["content"]).split())
+
+
+def pods_of(kube: dict[str, str], model: str) -> list[dict[str, Any]]:
+    out = json.loads(run(KUBECTL, "get", "pods", "-l", f"polyfleet.io/deployment={model}", "-o", "json", env=kube))
+    return sorted(out["items"], key=lambda p: (p["metadata"]["labels"].get("polyfleet.io/vendor", ""), p["metadata"]["name"]))
+
+
+def ask_replica(pod: dict[str, Any], model: str) -> str:
+    """One completion from exactly this replica, checked against its own counter; returns the line for the user."""
+    name, labels = pod["metadata"]["name"], pod["metadata"]["labels"]
+    base = run(SANDBOX, "url", f"pod/{name}").strip()
+    card = json.loads(fetch(f"{base}/v1/models"))["data"][0]["polyfleet"]
+    devices = ", ".join(f"{k}={v}" for k, v in sorted(card["devices"].items()))
+    if not devices:
+        raise DemoError(f"pod {name} got no device environment from the device plugin")
+    before = generated_tokens(base)
+    answer = chat(base, model)
+    tokens = int(answer["usage"]["completion_tokens"])
+    rose = generated_tokens(base) - before
+    if rose != tokens:
+        raise DemoError(f"pod {name} answered {tokens} tokens but its generation_tokens_total rose by {rose:g}")
+    vendor = labels["polyfleet.io/vendor"]
+    return f"{vendor:8} node {pod['spec']['nodeName']:8} {devices}  {card['backend']}/{card['dtype']}  {tokens} tokens (counter +{rose:g}): {answer_text(answer)!r}"
+
+
+def up(clock: Clock) -> None:
+    clock.step("cluster: polyfleet-sandbox up (a first run builds Kubernetes from source: 8 to 10 minutes on two cores)")
+    show(SANDBOX, "up", "--fleet", "three-vendors")
+    kubeconfig = run(SANDBOX, "kubeconfig").strip()
+    kube = {**os.environ, "KUBECONFIG": kubeconfig}
+    clock.step("chart: helm upgrade --install polyfleet charts/polyfleet")
+    from sandbox import install
+
+    install.install(Path(kubeconfig))
+    clock.step("models: kubectl apply -f examples/smol.yaml -f examples/three-vendors.yaml")
+    show(KUBECTL, "apply", "-f", "examples/smol.yaml", "-f", "examples/three-vendors.yaml", env=kube)
+    for model in ("smol", "three-vendors"):
+        try:
+            run(KUBECTL, "wait", f"--timeout={READY_TIMEOUT_S}s", "--for=condition=Ready", f"mdep/{model}", env=kube)
+        except DemoError as error:
+            why = run(KUBECTL, "get", f"mdep/{model}", "-o", "jsonpath={.status.conditions}", env=kube)
+            raise DemoError(f"mdep/{model} did not become Ready in {READY_TIMEOUT_S} s: {error}\nconditions: {why}\nnext: polyfleet-sandbox logs") from None
+        clock.step(f"mdep/{model} is Ready")
+    placed = json.loads(run(KUBECTL, "get", "mdep/smol", "-o", "json", env=kube))["status"]["placements"]
+    for row in placed:
+        print(f"           smol runs on {row['profile']} at {row['hourlyCost']} per hour: {row['reason']}")
+    clock.step("one completion from every vendor's replica of three-vendors")
+    pods = pods_of(kube, "three-vendors")
+    for pod in pods:
+        print("           " + ask_replica(pod, "three-vendors"), flush=True)
+    vendors = sorted({p["metadata"]["labels"]["polyfleet.io/vendor"] for p in pods})
+    if len(vendors) < 3:
+        raise DemoError(f"replicas of three vendors were expected, found {', '.join(vendors)}")
+    endpoint = run(SANDBOX, "url", "mdep/three-vendors").strip()
+    answer = chat(endpoint, "three-vendors")
+    clock.step(f"through the model's endpoint {endpoint}/v1: {answer_text(answer)!r}")
+    print()
+    show(KUBECTL, "get", "mdep,apool,hwp", env=kube)
+    print(f"\nThe cluster stays up. Try:\n  export KUBECONFIG={os.path.relpath(kubeconfig, ROOT)} PATH=.venv/bin:$PATH")
+    print("  kubectl get pods -o wide -L polyfleet.io/vendor        # pods of containerd, pinned by the plan")
+    print('  kubectl patch apool sandbox-ppu --type merge -p \'{"spec":{"schedulable":false}}\'; kubectl get mdep -w')
+    print("  kubectl get mdep three-vendors -o yaml                  # why here, why not there\nmake demo-down ends it.")
+    clock.step("done")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="demo")
+    parser.add_argument("what", choices=["up", "down"])
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with only_one():
+            if args.what == "down":
+                show(SANDBOX, "down")
+            else:
+                up(Clock(time.monotonic()))
+    except KeyboardInterrupt:
+        print("\nstopped; what was built is kept. next: make demo goes on, make demo-down cleans up", file=sys.stderr)
+        return 130
+    except (DemoError, RuntimeError, urllib.error.URLError, subprocess.TimeoutExpired) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
