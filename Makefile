@@ -33,7 +33,7 @@ test: .venv/.ready ## everything: check, verify, CRD rules on the real API serve
 	@$(PY) -m tools.run_tests
 
 e2e: .venv/.ready ## only the end-to-end scenarios; KUBECONFIG=... runs them against a marked cluster of yours
-	@$(PY) -m tools.run_tests --only e2e $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG))
+	@$(PY) -m tools.run_tests --only e2e $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG))
 
 gen: .venv/.ready ## regenerate everything generated: CRDs, values schema, reference docs, protocol module
 	@$(PY) -m tools.gen

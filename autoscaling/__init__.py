@@ -1,1 +1,1 @@
-"""polyfleet."""
+"""The elastic autoscaler: from measured load to demand in work per second. Not built yet; see README.md."""

@@ -143,7 +143,7 @@ class Toleration(Model):
     key: Annotated[LabelKey | None, Field(description="Taint key; absent with Exists tolerates all.")] = None
     operator: Annotated[Literal["Exists", "Equal"], Field(description="Exists or Equal.")] = "Equal"
     value: Annotated[LabelValue | None, Field(description="Taint value.")] = None
-    effect: Annotated[Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None, Field(description="Taint effect; absent = all.")] = None
+    effect: Annotated[Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None, Field(description="Effect; absent = all.")] = None
 
 
 class Mount(Model):
@@ -247,13 +247,17 @@ class HardwareProfileSpec(Model):
         ),
         ("self.unit.kind != 'slice' || self.allocation.sizes == [1]", "a slice profile has sizes [1]"),
         (
-            "!has(self.throughput) || !has(self.dtypes) || self.throughput.all(t, !has(t.precision)"
-            " || !(t.precision in self.dtypes) || self.dtypes[t.precision] != 'Unsupported')",
+            (
+                "!has(self.throughput) || !has(self.dtypes) || self.throughput.all(t, !has(t.precision)"
+                " || !(t.precision in self.dtypes) || self.dtypes[t.precision] != 'Unsupported')"
+            ),
             "a throughput entry names a precision that dtypes marks Unsupported",
         ),
         (
-            "!has(self.throughput) || self.throughput.all(t, self.allocation.sizes.exists(s,"
-            " s * t.parallelism.span == t.parallelism.tensor * t.parallelism.pipeline * t.parallelism.data))",
+            (
+                "!has(self.throughput) || self.throughput.all(t, self.allocation.sizes.exists(s,"
+                " s * t.parallelism.span == t.parallelism.tensor * t.parallelism.pipeline * t.parallelism.data))"
+            ),
             "a throughput entry needs devices per node (tensor x pipeline x data / span) among allocation.sizes",
         ),
     )
@@ -278,7 +282,7 @@ class HardwareProfileSpec(Model):
     dtypes: Annotated[dict[Word, Support] | None, Field(max_length=16, description="Precisions; absent = unknown.")] = None
     efficiency: Annotated[Efficiency | None, Field(description="Parameters of the estimator.")] = None
     derate: Annotated[dict[Word, Derate] | None, Field(max_length=8, description="Factors by engine and layout class.")] = None
-    engines: Annotated[dict[Word, Engine] | None, Field(max_length=8, description="Serving engines; the first is preferred.")] = None
+    engines: Annotated[dict[Word, Engine] | None, Field(max_length=8, description="Serving engines by name.")] = None
     pod: Annotated[PodConventions | None, Field(description="What pods on this hardware need.")] = None
     cost: Annotated[Cost | None, Field(description="Price.")] = None
     kv_transfer: Annotated[tuple[Word, ...], Field(max_length=8, description="KV transfer paths that it shares with others.")] = ()

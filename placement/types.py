@@ -146,6 +146,7 @@ class Policy:
     max_moves: int | None = None
     time_limit_s: float = 10.0
     relative_gap: float = 0.0001
+    preemption: bool = True  # a running replica may be stopped for a higher priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,16 @@ class Plan:
     gap: float | None  # relative, 0.0 = proven
     decided_by: str = "Effort"  # or Deadline
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try, in steps and not in seconds, so that the same input gives the same plan on any machine."""
+
+    mip_nodes: int = 200_000  # branch-and-bound nodes of one solve
+
+
+DEFAULT = Effort()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,7 @@ def kubeconfig_text(server: str, authority: Path, pair: Pair, user: str) -> str:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": encoded(authority)}}],
-            "users": [
-                {"name": user, "user": {"client-certificate-data": encoded(pair.certificate), "client-key-data": encoded(pair.key)}}
-            ],
+            "users": [{"name": user, "user": {"client-certificate-data": encoded(pair.certificate), "client-key-data": encoded(pair.key)}}],
             "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
             "current-context": name,
         },

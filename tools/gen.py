@@ -2,7 +2,7 @@
 
 Sources → results: pydantic models → crds/, the chart's copy of them, docs/reference/ and the FleetPolicy part of the values
 schema; hwprofiles/shipped → the chart's copy; the device plugin's .proto → its Python module; the chart's values model →
-values.schema.json. `--check` also lints the chart with the real helm where the sandbox's binaries are built.
+values.schema.json; the rooms → docs/img/architecture.svg. `--check` also lints the chart with the real helm where the sandbox's binaries are built.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import chart_values, gen_crds, gen_reference
+from tools import chart_values, draw_architecture, gen_crds, gen_reference
 from tools.paths import ROOT
 
 Files = dict[Path, str]
@@ -49,7 +49,7 @@ def protocol() -> Files:
     return dict(proto.generate())
 
 
-GENERATORS: tuple[Callable[[], Files], ...] = (crds, reference, profiles, values_schema, protocol)
+GENERATORS: tuple[Callable[[], Files], ...] = (crds, reference, profiles, values_schema, protocol, draw_architecture.generate)
 OWNED = ("crds", "charts/polyfleet/files/crds", "charts/polyfleet/files/profiles", "docs/reference")
 
 

@@ -1,0 +1,185 @@
+"""The cluster as the cycle sees it: one reflector per resource and namespace, read together as one `Observed`.
+
+Reading is consistent because everything here runs on one event loop and `observe` does not wait. Pods are two sources: every
+unfinished pod (they hold devices, whoever owns them) and the finished pods of ours; a finished pod of others holds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from polyfleet import parse
+from polyfleet.client import Client
+from polyfleet.queue import Clock
+from polyfleet.reflector import Reflector, Source, Timing
+from polyfleet.resources import (
+    ACCELERATOR_POOLS,
+    BUDGETS,
+    DEPLOYMENTS,
+    FLEET_POLICIES,
+    HARDWARE_PROFILES,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    OWN_KINDS,
+    PLACEMENT_PLANS,
+    PODS,
+    REPLICA_SETS,
+    SERVICES,
+    Resource,
+)
+from polyfleet.state import CustomState, Observed
+
+OURS = parse.DEPLOYMENT_LABEL
+POLICY_NAME = "default"
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+FINISHED = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown"
+
+# Without these a missing object cannot be told from an unreadable one, so nothing may be decided.
+REQUIRED = frozenset(
+    resource.plural
+    for resource in (
+        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, BUDGETS,
+    )
+)  # fmt: skip
+
+
+def sources() -> tuple[Source[Any], ...]:
+    children = (
+        Source("replicasets", REPLICA_SETS, parse.replica_set, label_selector=OURS),
+        Source("deployments", DEPLOYMENTS, parse.deployment, label_selector=OURS),
+        Source("services", SERVICES, parse.owned, label_selector=OURS),
+        Source("poddisruptionbudgets", BUDGETS, parse.owned, label_selector=OURS),
+    )
+    own = tuple(Source(resource.plural, resource, partial(parse.custom, resource.kind)) for resource in OWN_KINDS)
+    return (
+        Source("nodes", NODES, parse.node),
+        Source("pods", PODS, parse.pod, field_selector=UNFINISHED),
+        Source("pods-finished", PODS, parse.pod, field_selector=FINISHED, label_selector=OURS),
+        *children,
+        *own,
+    )
+
+
+class Cache:
+    """`changed` is called with a source's name whenever its content changed."""
+
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        *,
+        changed: Callable[[str], None] = lambda _: None,
+        namespaces: tuple[str, ...] = (),
+        timing: Timing | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._pulse = asyncio.Event()
+        self._reflectors: dict[str, list[Reflector[Any]]] = {}
+        for source in sources():
+            # Pods count for their devices wherever they run, so they are always read from the whole cluster.
+            everywhere = not source.resource.namespaced or source.name == "pods" or not namespaces
+            self._reflectors[source.name] = [
+                Reflector(client, source, namespace, changed, self._moved, clock, timing or Timing(), seed)
+                for namespace in (("",) if everywhere else namespaces)
+            ]
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._all():
+                group.create_task(reflector.run(), name=f"reflector {reflector.source.name} {reflector.namespace}")
+
+    def _all(self) -> Iterable[Reflector[Any]]:
+        return (reflector for group in self._reflectors.values() for reflector in group)
+
+    def _moved(self) -> None:
+        self._pulse.set()
+
+    async def wait_for(self, wanted: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits until `wanted` is true, looking again whenever anything was read; False after the time-out."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not wanted():
+                    self._pulse.clear()
+                    await self._pulse.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # ---- state of the cache itself
+
+    @property
+    def synced(self) -> bool:
+        """Every resource was listed, or is known to be unreadable."""
+        return all(reflector.tried.is_set() for reflector in self._all())
+
+    async def wait_synced(self) -> None:
+        for reflector in self._all():
+            await reflector.tried.wait()
+
+    def unknown(self) -> dict[str, str]:
+        """Resource -> reason, for everything that could not be listed."""
+        return {
+            reflector.source.resource.plural: reflector.unknown
+            for reflector in sorted(self._all(), key=lambda r: r.source.name)
+            if reflector.unknown
+        }
+
+    async def wait_for_unknown(self, plural: str, timeout_s: float) -> bool:
+        """Waits until a resource is known to be unreadable."""
+        return await self.wait_for(lambda: plural in self.unknown(), timeout_s)
+
+    def watch_ages(self) -> dict[str, float]:
+        """Seconds since the API server last said anything, per source."""
+        now = self._clock()
+        return {name: max(now - r.last_contact for r in group) for name, group in self._reflectors.items()}
+
+    # ---- reading
+
+    def find(self, kind: str, namespace: str, name: str) -> Any:
+        """The cached value of one object, or None."""
+        for reflector in self._of_kind(kind):
+            found = reflector.items.get((namespace, name))
+            if found is not None:
+                return found
+        return None
+
+    def holds(self, kind: str) -> bool:
+        return any(True for _ in self._of_kind(kind))
+
+    def relist(self, kind: str) -> None:
+        for reflector in self._of_kind(kind):
+            reflector.relist()
+
+    def lists(self, kind: str) -> int:
+        """How often the kind was listed successfully, at least by every reflector."""
+        return min((reflector.lists for reflector in self._of_kind(kind)), default=0)
+
+    def _of_kind(self, kind: str) -> Iterable[Reflector[Any]]:
+        return (reflector for reflector in self._all() if reflector.source.resource.kind == kind)
+
+    def _sorted(self, *resources: Resource) -> tuple[Any, ...]:
+        merged = {key: state for resource in resources for r in self._of_kind(resource.kind) for key, state in r.items.items()}
+        return tuple(merged[key] for key in sorted(merged))
+
+    def observe(self) -> Observed:
+        """Everything, as one frozen value; no waiting inside, so no half-seen change."""
+        policies: tuple[CustomState, ...] = self._sorted(FLEET_POLICIES)
+        return Observed(
+            model_deployments=self._sorted(MODEL_DEPLOYMENTS),
+            profiles=self._sorted(HARDWARE_PROFILES),
+            pools=self._sorted(ACCELERATOR_POOLS),
+            policy=next((policy for policy in policies if policy.name == POLICY_NAME), None),
+            plans=self._sorted(PLACEMENT_PLANS),
+            nodes=self._sorted(NODES),
+            pods=self._sorted(PODS),
+            replica_sets=self._sorted(REPLICA_SETS),
+            deployments=self._sorted(DEPLOYMENTS),
+            services=self._sorted(SERVICES),
+            budgets=self._sorted(BUDGETS),
+            unknown=self.unknown(),
+        )
+

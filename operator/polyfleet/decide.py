@@ -1,0 +1,132 @@
+"""The pure middle of a cycle: `prepare` -> (the placer) -> `act` and `report`. No I/O, no clock; same inputs, same bytes.
+
+    inputs = prepare(observed)
+    plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
+    act(observed, inputs, plan)                                 # deletes, applies, pod patches
+    report(observed, inputs, plan, now=...)                     # statuses and events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from placement.types import Plan
+from polyfleet import binding, naming, workloads
+from polyfleet.actions import Actions, Apply, Delete, PodPatch
+from polyfleet.fleet import Fleet
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.prepare import prepare
+from polyfleet.render import budget, deployment, pool, service
+from polyfleet.report import report
+from polyfleet.serving import admit, drain, withdraw
+from polyfleet.snapshot import standings
+from polyfleet.state import Observed
+
+__all__ = ["Inputs", "act", "prepare", "report"]
+
+
+def act(observed: Observed, inputs: Inputs, plan: Plan) -> Actions:
+    deletes: list[Delete] = []
+    applies: list[Apply] = [_pool(fleet_pool) for fleet_pool in _missing_pools(inputs.fleet)]
+    patches: list[PodPatch] = []
+    for _, view in sorted(inputs.models.items()):
+        _model(observed, inputs, plan, view, deletes, applies, patches)
+    return Actions(
+        deletes=tuple(sorted(deletes, key=lambda act: (act.namespace, act.name, act.kind, act.uid))),
+        applies=tuple(sorted(applies, key=_apply_order)),
+        pod_patches=tuple(sorted(patches, key=lambda act: (act.namespace, act.name, act.kind))),
+    )
+
+
+def _apply_order(act: Apply) -> tuple[str, str, str]:
+    metadata: Mapping[str, Any] = act.manifest["metadata"]
+    return metadata.get("namespace", ""), metadata["name"], act.manifest["kind"]
+
+
+def _missing_pools(fleet: Fleet) -> list[Any]:
+    return [] if fleet.unknown else [item for item in fleet.pools if item.parsed is None]
+
+
+def _pool(found: Any) -> Apply:
+    return Apply(pool.manifest(found), f"nodes match profile {found.profile_name}")
+
+
+def _model(
+    observed: Observed,
+    inputs: Inputs,
+    plan: Plan,
+    view: ModelView,
+    deletes: list[Delete],
+    applies: list[Apply],
+    patches: list[PodPatch],
+) -> None:
+    slots = binding.slots(inputs, plan, view)
+    decided = workloads.decide(inputs, plan, view, slots)
+    _endpoint(observed, view, applies)
+    _deployments(observed, view, decided.sizes, applies, deletes)
+    if not inputs.fleet.unknown:
+        deletes.extend(_pods(view, decided))
+    patches.extend(binding.pins(inputs, view, slots))
+    leaving = {item.pod.uid for item in decided.drain}
+    for item in standings(view):
+        if item.pod.deleting:
+            continue
+        if item.pod.uid in leaving:
+            patches.extend(drain(item))
+        elif item.leaving:
+            patches.extend(withdraw(item))
+        else:
+            patches.extend(admit(inputs.fleet, item))
+
+
+def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None:
+    """One Service and one budget per accepted model. What has our name and another owner is left alone."""
+    if view.accepted is not None and not view.children:
+        return
+    owner = view.state
+    name = naming.service_name(owner.name)
+    for things, make in ((observed.services, service.manifest), (observed.budgets, budget.manifest)):
+        foreign = any(t.namespace == owner.namespace and t.name == name and t.owner_uid != owner.uid for t in things)
+        if not foreign:
+            applies.append(Apply(make(owner), "the model's endpoint"))
+
+
+def _deployments(
+    observed: Observed, view: ModelView, sizes: Mapping[str, int], applies: list[Apply], deletes: list[Delete]
+) -> None:
+    owner = view.state
+    rendered = {item.name: item for item in view.rendered}
+    existing = {child.name: child for child in view.children}
+    taken = {d.name for d in observed.deployments if d.namespace == owner.namespace and d.owner_uid != owner.uid}
+    for name, size in sorted(sizes.items()):
+        child = existing.get(name)
+        if name in taken or (child is not None and child.deployment.deleting):
+            continue
+        if child is not None and size == 0 and not child.pods and child.deployment.replicas == 0:
+            uid, version = child.deployment.uid, child.deployment.resource_version
+            deletes.append(Delete("Deployment", owner.namespace, name, uid, version, "no replica is planned here and none is left"))
+        elif name in rendered:
+            applies.append(Apply(deployment.manifest(owner, rendered[name], size), f"{size} replicas planned"))
+        elif child is not None:
+            applies.append(Apply(deployment.stored_manifest(owner, child, size), f"{size} replicas of an earlier revision"))
+
+
+def _pods(view: ModelView, decided: workloads.Workload) -> list[Delete]:
+    found: list[Delete] = []
+    for pod in view.doomed:
+        found.append(
+            Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its planned node can no longer take it")
+        )
+    for child in view.children:
+        found += [
+            Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its gate was lifted without a node")
+            for pod in child.stray
+        ]
+        found += [
+            Delete("Pod", pod.namespace, pod.name, pod.uid, None, f"failed: {pod.reason or 'Failed'}")
+            for pod in child.pods
+            if pod.phase == "Failed" and not pod.deleting
+        ]
+    found += [Delete("Pod", pod.namespace, pod.name, pod.uid, None, "drained") for pod in decided.remove]
+    return found

@@ -1,0 +1,46 @@
+"""kopf's part: it watches polyfleet's own kinds and marks the cycle dirty. Nothing is decided, read or written here.
+
+Only `on.event` handlers: they are stateless, need no finalizer and write no annotation. kopf drops their exceptions and
+knows no DELETED event for what vanished while it was blind, so they do nothing that could matter if it were lost: the
+cache watches the same kinds and is what the cycle reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import kopf
+
+from polyfleet.queue import DirtyQueue
+from polyfleet.resources import OWN_KINDS
+
+
+def build(queue: DirtyQueue) -> kopf.OperatorRegistry:
+    """A registry of its own for each operator, never kopf's global one."""
+    registry = kopf.OperatorRegistry()
+    for resource in OWN_KINDS:
+
+        async def changed(plural: str = resource.plural, **_: Any) -> None:
+            queue.mark(plural)
+
+        kopf.on.event(resource.group, resource.version, resource.plural, id=f"mark-{resource.plural}", registry=registry)(changed)
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        # The same order as our own client: KUBECONFIG, else the pod's account.
+        return kopf.login_with_kubeconfig(**kwargs) or kopf.login_with_service_account(**kwargs)
+
+    return registry
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf without anything that would need a right or leave a trace: no scanning, no Events, no peering."""
+    result = kopf.OperatorSettings()
+    result.scanning.disabled = True  # no watching of CRDs and namespaces
+    result.posting.enabled = False
+    result.posting.level = logging.CRITICAL
+    result.peering.standalone = True
+    result.watching.inactivity_timeout = 90
+    result.process.ultimate_exiting_timeout = 20
+    return result

@@ -1,0 +1,55 @@
+"""What `prepare` hands to `act` and `report`: one cycle's view of every model, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from placement.types import Demand, Snapshot
+from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
+from polyfleet.children import Child, Children
+from polyfleet.fleet import Fleet
+from polyfleet.objects import Objects
+from polyfleet.render.deployment import Rendered
+from polyfleet.resolve import Fault, Resolution
+from polyfleet.state import CustomState, PodState
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    state: CustomState
+    spec: ModelDeploymentSpec | None
+    resolution: Resolution
+    children: tuple[Child, ...]
+    target: int
+    accepted: Fault | None = None
+    hold: bool = False  # sizes are kept and never grown: the spec is not accepted, or paused
+    rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
+    frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer
+    superseded: frozenset[str] = frozenset()  # frozen pods that leave once their replacement serves
+    doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
+
+    @property
+    def key(self) -> str:
+        return self.state.key
+
+    def child_for(self, option: str, pool: str) -> Rendered | None:
+        return next((item for item in self.rendered if item.option == option and item.pool == pool), None)
+
+    def stored_child(self, option: str, pool: str) -> Child | None:
+        """The existing child of a held model that can take a replacement for a dead pod."""
+        return next((child for child in self.children if child.option == option and child.pool == pool), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    snapshot: Snapshot
+    demand: Demand
+    objects: Objects
+    fleet: Fleet
+    children: Children
+    models: Mapping[str, ModelView] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> FleetPolicySpec:
+        return self.objects.policy

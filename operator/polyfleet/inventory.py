@@ -1,0 +1,129 @@
+"""Devices of one node: how many are installed, allocatable and held, and why it may take nothing.
+
+    free(node) = max(0, allocatable - devices held by every unfinished pod that is bound or pinned there, under every alias)
+
+Pods count whoever owns them, and terminating ones count until they are gone: the kubelet gives a device back only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hwprofiles import HardwareProfileSpec, shared_reason
+
+from polyfleet import naming
+from polyfleet.state import NodeState, PodState, Taint
+
+NOT_READY = "NotReady"
+CORDONED = "Cordoned"
+TAINTED = "Tainted"
+DEVICES_MISSING = "DevicesMissing"
+DEVICES_WITHDRAWN = "DevicesWithdrawn"
+SHARED_DEVICES = "SharedDevices"
+NO_MATCHING_PROFILE = "NoMatchingProfile"
+
+_SHARED_SUFFIX = ".shared"
+
+# The taints that the node controller itself sets for a state that has its own word here.
+_OWN_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/unschedulable")
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        if self.effect and self.effect != taint.effect:
+            return False
+        if not self.key:
+            return self.operator == "Exists"
+        return self.key == taint.key and (self.operator == "Exists" or self.value == taint.value)
+
+    def manifest(self) -> dict[str, str]:
+        found = {"key": self.key, "operator": self.operator, "value": self.value, "effect": self.effect}
+        return {name: text for name, text in found.items() if text}
+
+
+@dataclass(frozen=True, slots=True)
+class HeldIndex:
+    """Pods that hold devices, by node. A pinned pod holds its devices on the pinned node from the pin on."""
+
+    by_node: Mapping[str, tuple[PodState, ...]] = field(default_factory=dict)
+
+    def of(self, node: str) -> tuple[PodState, ...]:
+        return self.by_node.get(node, ())
+
+
+def node_of(pod: PodState) -> str:
+    """Where the pod is, or where it was told to go."""
+    return pod.node or pod.pinned_node or pod.annotations.get(naming.PLANNED_NODE, "")
+
+
+def held_index(pods: Iterable[PodState]) -> HeldIndex:
+    by_node: dict[str, list[PodState]] = {}
+    for pod in pods:
+        if pod.finished or not pod.requests:
+            continue
+        node = node_of(pod)
+        if node:
+            by_node.setdefault(node, []).append(pod)
+    return HeldIndex({node: tuple(sorted(found, key=lambda p: (p.namespace, p.name, p.uid))) for node, found in by_node.items()})
+
+
+def device_names(profile: HardwareProfileSpec) -> tuple[str, ...]:
+    """Every name under which a pod may hold one of these devices."""
+    names = [alias.name for alias in profile.resources]
+    return (*names, *(f"{name}{_SHARED_SUFFIX}" for name in names))
+
+
+def devices_of(pod: PodState, names: Iterable[str]) -> int:
+    return sum(pod.requests.get(name, 0) for name in names)
+
+
+def sharing(node: NodeState, profile: HardwareProfileSpec) -> str | None:
+    """Why the node's devices are not whole ones; None if they are.
+
+    Only the profile's own resources are looked at: MIG slices beside whole GPUs leave the whole ones whole.
+    """
+    if profile.unit.kind == "slice":
+        return None
+    amounts = {
+        name: max(node.capacity.get(name, 0), node.allocatable.get(name, 0))
+        for name in device_names(profile)
+        if name in node.capacity or name in node.allocatable
+    }
+    return shared_reason(profile, node.labels, amounts)
+
+
+def intolerable(node: NodeState, tolerations: Iterable[Toleration]) -> tuple[Taint, ...]:
+    given = tuple(tolerations)
+    return tuple(
+        taint
+        for taint in node.taints
+        if taint.effect in ("NoSchedule", "NoExecute")
+        and taint.key not in _OWN_TAINTS
+        and not any(toleration.tolerates(taint) for toleration in given)
+    )
+
+
+def exclusion(node: NodeState, resource: str, tolerations: Iterable[Toleration]) -> str:
+    """Why the node may take no new replica, by precedence; "" if it may.
+
+    Sharing is judged apart, because models that allow it may use shared devices.
+    """
+    if node.ready is not True:
+        return NOT_READY
+    if node.unschedulable:
+        return CORDONED
+    if intolerable(node, tolerations):
+        return TAINTED
+    if not resource or resource not in node.allocatable:
+        # A missing key means that no device plugin has registered (yet).
+        return DEVICES_MISSING
+    if node.allocatable[resource] <= 0:
+        return DEVICES_WITHDRAWN if node.capacity.get(resource, 0) > 0 else DEVICES_MISSING
+    return ""

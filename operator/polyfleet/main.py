@@ -1,0 +1,190 @@
+"""The operator's process: config, client, warm cache, HTTP; then the Lease; then kopf and the cycle, until a signal or its loss.
+
+Exit codes: 0 ended by a signal; 1 a part failed; 2 the configuration is wrong; 3 the Lease was lost (the restarted pod waits as standby).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import kopf
+from kubernetes.aio.config import ConfigException
+
+from polyfleet import handlers, http, logs, seed
+from polyfleet.apply import Applier
+from polyfleet.cache import Cache
+from polyfleet.client import Client, load_configuration
+from polyfleet.config import Config, ConfigError, load
+from polyfleet.cycle import Cycle
+from polyfleet.errors import Fenced
+from polyfleet.events import EventPoster
+from polyfleet.expectations import Expectations
+from polyfleet.lease import Lease, LeaseLost
+from polyfleet.metrics import Metrics
+from polyfleet.queue import Backoff, DirtyQueue
+from polyfleet.reflector import Timing
+from polyfleet.solver_process import SolverProcess
+
+log = logging.getLogger(__name__)
+
+OK, FAILED, BAD_CONFIG, LEASE_LOST = 0, 1, 2, 3
+clock = time.monotonic
+
+
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    try:
+        config = load(environ)
+    except ConfigError as error:
+        logs.setup("text")
+        log.error("%s", error)
+        return BAD_CONFIG
+    logs.setup(config.log_format)
+    try:
+        return asyncio.run(run(config, environ))
+    except (ConfigException, OSError, ValueError) as error:
+        log.error("cannot start: %s; set KUBECONFIG to a readable file, or run in a pod with a ServiceAccount", error)
+        return BAD_CONFIG
+
+
+async def run(config: Config, environ: Mapping[str, str]) -> int:
+    """Runs until stopped; returns the exit code."""
+    stop = asyncio.Event()
+    catch_signals(stop)
+    async with AsyncExitStack() as stack:
+        metrics = Metrics(clock)
+        health = http.Health(clock, metrics.loop_lag.set)
+        client = await stack.enter_async_context(Client(await load_configuration(environ), on_write=metrics.wrote))
+        lease = Lease(
+            client, namespace=config.lease_namespace, name=config.lease_name, duration_s=config.lease_duration_s, identity=config.identity
+        )
+        client.fence = lease.fence
+        queue = DirtyQueue(clock, idle=config.debounce_idle_s, longest=config.debounce_max_s)
+        cache = Cache(client, clock, changed=queue.mark, namespaces=config.watch_namespaces, timing=Timing(resync_s=config.resync_s))
+        health.ready = lambda: "" if cache.synced else "the cache is not synced"
+
+        def scrape() -> bytes:
+            metrics.watches(cache.watch_ages(), cache.unknown())
+            return metrics.render()
+
+        runner = await http.start(http.application(health, scrape), config.http_host, config.http_port)
+        stack.push_async_callback(runner.cleanup)
+        # Everything that may end the process; the first to end decides how.
+        parts = {
+            asyncio.create_task(stop.wait(), name="signal"),
+            asyncio.create_task(health.run(), name="health"),
+            asyncio.create_task(cache.run(), name="cache"),
+            asyncio.create_task(lead(config, client, lease, queue, cache, metrics, stop), name="lead"),
+        }
+        stack.push_async_callback(lease.release)
+        stack.push_async_callback(cancel, parts)
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        return exit_code(done)
+
+
+async def lead(
+    config: Config, client: Client, lease: Lease, queue: DirtyQueue, cache: Cache, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    """Waits for the Lease with a warm cache, then runs everything that writes."""
+    await lease.acquire()
+    metrics.leader.set(1)
+    async with AsyncExitStack() as stack:
+        solver = SolverProcess(clock, deadline_s=config.solver_deadline_s, memory_mib=config.solver_memory_mib)
+        stack.push_async_callback(solver.close)
+        expectations = Expectations(cache)
+        cycle = Cycle(
+            queue,
+            cache,
+            expectations,
+            solver,
+            Applier(client, cache, expectations, queue.mark_later, clock),
+            EventPoster(client, config.identity),
+            metrics,
+            clock,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(lease.keep(), name="lease")
+            await cache.wait_synced()
+            group.create_task(seed_profiles(config, client, cycle), name="seed")
+            group.create_task(run_kopf(config, queue, stop), name="kopf")
+            group.create_task(resync(config, queue), name="resync")
+            queue.mark("start")
+            group.create_task(cycle.run(), name="cycle")
+
+
+async def seed_profiles(config: Config, client: Client, cycle: Cycle) -> None:
+    """Applies the chart's profiles; what may pass (the API server restarts) is tried again."""
+    backoff = Backoff(first=2.0)
+    while True:
+        cycle.seeded = await seed.seed(client, config.profiles_dir, overwrite=config.overwrite_edited)
+        cycle.queue.mark("seed")
+        if not cycle.seeded.retry:
+            return
+        await asyncio.sleep(backoff.failed("seed", clock()))
+
+
+async def resync(config: Config, queue: DirtyQueue) -> None:
+    """A cycle at least this often, whatever the watches said."""
+    while True:
+        await asyncio.sleep(config.resync_s)
+        queue.mark("resync")
+
+
+async def run_kopf(config: Config, queue: DirtyQueue, stop: asyncio.Event) -> None:
+    ready, ended = asyncio.Event(), asyncio.Event()
+    where: dict[str, Any] = {"namespaces": config.watch_namespaces} if config.watch_namespaces else {"clusterwide": True}
+    operator = asyncio.create_task(
+        kopf.operator(
+            registry=handlers.build(queue), settings=handlers.settings(), standalone=True, stop_flag=ended, ready_flag=ready, **where
+        ),
+        name="kopf.operator",
+    )
+    try:
+        await ready.wait()
+        catch_signals(stop)  # kopf has installed its own, and would end before our writes have
+        await operator
+    finally:
+        ended.set()
+        operator.cancel()
+
+
+def catch_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def exit_code(done: set[asyncio.Task[Any]]) -> int:
+    """A signal is a good end; a lost Lease is told apart from a failure."""
+    failures = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+    if not failures:
+        return OK if any(task.get_name() == "signal" for task in done) else FAILED
+    lost: list[BaseException] = []
+    other: list[BaseException] = []
+    for failure in failures:
+        for error in leaves(failure):
+            (lost if isinstance(error, LeaseLost | Fenced) else other).append(error)
+    for error in lost:
+        log.error("the Lease was lost: %s", error)
+    for error in other:
+        log.error("a part of the operator failed", exc_info=error)
+    return FAILED if other else LEASE_LOST
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
+    return [error]

@@ -1,0 +1,86 @@
+"""Observed custom objects, parsed once per cycle into the models of their specs.
+
+The schema in the API server refuses most wrong objects. What was stored under older rules, or came in past the schema, is caught
+here: the object keeps its identity and carries the faults in words, and every later stage asks `spec is None`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hwprofiles import HardwareProfileSpec
+from pydantic import ValidationError
+
+from polyfleet.api import AcceleratorPoolSpec, FleetPolicySpec, ModelDeploymentSpec
+from polyfleet.state import CustomState, Observed
+
+Spec = TypeVar("Spec", ModelDeploymentSpec, HardwareProfileSpec, AcceleratorPoolSpec, FleetPolicySpec)
+
+_MAX_FAULTS = 5
+_MAX_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[Spec]):
+    state: CustomState
+    spec: Spec | None
+    fault: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    @property
+    def key(self) -> str:
+        return self.state.key
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """All objects of one reading, sorted by key."""
+
+    models: tuple[Parsed[ModelDeploymentSpec], ...]
+    profiles: tuple[Parsed[HardwareProfileSpec], ...]
+    pools: tuple[Parsed[AcceleratorPoolSpec], ...]
+    policy: FleetPolicySpec
+    policy_fault: str = ""
+
+
+def _faults(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False)[:_MAX_FAULTS]:
+        where = ".".join(str(part) for part in fault["loc"])
+        lines.append(f"spec.{where}: {fault['msg']}" if where else f"spec: {fault['msg']}")
+    left_out = error.error_count() - _MAX_FAULTS
+    if left_out > 0:
+        lines.append(f"and {left_out} more")
+    return "; ".join(lines)[:_MAX_MESSAGE]
+
+
+def parse(state: CustomState, model: type[Spec]) -> Parsed[Spec]:
+    try:
+        return Parsed(state, model.parse(dict(state.spec)))
+    except ValidationError as error:
+        return Parsed(state, None, _faults(error))
+
+
+def _all(states: Iterable[CustomState], model: type[Spec]) -> tuple[Parsed[Spec], ...]:
+    return tuple(parse(state, model) for state in sorted(states, key=lambda s: (s.namespace, s.name)))
+
+
+def parse_all(observed: Observed, policy_defaults: FleetPolicySpec | None = None) -> Objects:
+    policy = policy_defaults if policy_defaults is not None else FleetPolicySpec()
+    fault = ""
+    if observed.policy is not None:
+        parsed = parse(observed.policy, FleetPolicySpec)
+        # A policy that makes no sense changes nothing: the defaults hold, and its condition says why.
+        policy, fault = (parsed.spec, "") if parsed.spec is not None else (policy, parsed.fault)
+    return Objects(
+        models=_all(observed.model_deployments, ModelDeploymentSpec),
+        profiles=_all(observed.profiles, HardwareProfileSpec),
+        pools=_all(observed.pools, AcceleratorPoolSpec),
+        policy=policy,
+        policy_fault=fault,
+    )

@@ -1,0 +1,142 @@
+"""Observed -> Inputs: parse, build the fleet, resolve every model, and show all of it to the placer as one Snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from polyfleet import demand, fleet, naming, rollout, rules, snapshot
+from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
+from polyfleet.children import Child, Children, attribute
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.objects import Objects, Parsed, parse_all
+from polyfleet.render.deployment import Rendered, render
+from polyfleet.resolve import Fault, Resolution, resolve
+from polyfleet.state import CustomState, Observed, PodState
+
+INVALID_SPEC = "InvalidSpec"
+POD_TEMPLATE_INVALID = "PodTemplateInvalid"
+
+
+def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = None) -> Inputs:
+    objects = parse_all(observed, policy_defaults)
+    built = fleet.build(observed, objects)
+    children = attribute(observed)
+    doomed = snapshot.doomed_pods(built, children.by_model)
+    views = {
+        parsed.key: _view(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())))
+        for parsed in objects.models
+        if not parsed.state.deleting
+    }
+    shown = snapshot.build(views, built, objects.policy)
+    return Inputs(shown, demand.demand(shown.models), objects, built, children, views)
+
+
+def _view(
+    observed: Observed,
+    objects: Objects,
+    built: fleet.Fleet,
+    children: Children,
+    parsed: Parsed[ModelDeploymentSpec],
+    doomed: tuple[PodState, ...],
+) -> ModelView:
+    state, spec = parsed.state, parsed.spec
+    owned = children.of(parsed.key)
+    running = _recorded_size(owned)
+    if spec is None:
+        view = ModelView(state, None, Resolution(), owned, running, Fault(INVALID_SPEC, parsed.fault), hold=True, doomed=doomed)
+        return _with_frozen(view)
+    held_profiles = sorted({child.profile for child in owned if child.pods})
+    resolution = resolve(parsed.key, state.name, spec, built, held_profiles)
+    fault = _fault(observed, parsed, spec, resolution)
+    rendered = _render_all(built, parsed, spec, resolution) if fault is None else ()
+    fault = fault or _foreign(observed, state, rendered)
+    hold = fault is not None or spec.paused
+    view = ModelView(
+        state=state,
+        spec=spec,
+        resolution=resolution,
+        children=owned,
+        target=running if hold and not spec.suspend else demand.target(spec, running),
+        accepted=fault,
+        hold=hold and not spec.suspend,
+        rendered=rendered,
+        doomed=doomed,
+    )
+    return _with_frozen(view)
+
+
+def _recorded_size(owned: tuple[Child, ...]) -> int:
+    """The size that was decided last: what the Deployments ask for, less what is being drained out of them."""
+    asked = sum(child.deployment.replicas for child in owned if not child.deployment.deleting)
+    draining = sum(1 for child in owned for pod in child.live if pod.labels.get(naming.DRAINING) == "true")
+    return max(0, asked - draining)
+
+
+def _fault(observed: Observed, parsed: Parsed[ModelDeploymentSpec], spec: ModelDeploymentSpec, resolution: Resolution) -> Fault | None:
+    broken = rules.broken(spec)
+    if broken:
+        # An object from before the rules may be wrong in more ways than one: all are told at once.
+        if resolution.unresolved is not None:
+            broken.append(resolution.unresolved.message)
+        return Fault(INVALID_SPEC, "; ".join(broken))
+    template = rules.template_faults(spec)
+    if template:
+        return Fault(POD_TEMPLATE_INVALID, "; ".join(template))
+    if resolution.accepted is not None:
+        return resolution.accepted
+    return _foreign(observed, parsed.state, ())
+
+
+def _render_all(
+    built: fleet.Fleet, parsed: Parsed[ModelDeploymentSpec], spec: ModelDeploymentSpec, resolution: Resolution
+) -> tuple[Rendered, ...]:
+    found: list[Rendered] = []
+    for option in resolution.options:
+        for name in option.pools:
+            pool = built.pool(name)
+            if pool is not None:
+                found.append(render(parsed.state, spec, option, pool))
+    return tuple(sorted(found, key=lambda item: (item.option, item.pool)))
+
+
+def _foreign(observed: Observed, state: CustomState, rendered: tuple[Rendered, ...]) -> Fault | None:
+    """Objects that have the names of our children and are somebody else's: they are never touched."""
+    service = naming.service_name(state.name)
+    names = {item.name for item in rendered}
+    found: list[str] = []
+    for kind, things in (("service", observed.services), ("poddisruptionbudget", observed.budgets), ("deployment", observed.deployments)):
+        for thing in things:
+            wanted = thing.name in names if kind == "deployment" else thing.name == service
+            if not wanted or thing.namespace != state.namespace or thing.owner_uid == state.uid:
+                continue
+            if not collectable(thing.owner_uid, thing.labels, state):
+                found.append(f"{kind}/{thing.name}")
+    if not found:
+        return None
+    listed = ", ".join(found)
+    return Fault(
+        INVALID_SPEC,
+        f"{listed} in namespace {state.namespace} exists already and is not ours; rename the ModelDeployment,"
+        f" or remove it: kubectl -n {state.namespace} delete {found[0]}",
+    )
+
+
+def collectable(owner_uid: str, labels: Mapping[str, str], state: CustomState) -> bool:
+    """A child of an earlier object of this name: the garbage collector will remove it, then ours can be made."""
+    return bool(owner_uid) and labels.get(naming.DEPLOYMENT) == naming.label_value(state.name)
+
+
+def _with_frozen(view: ModelView) -> ModelView:
+    items = snapshot.standings(view)
+    staying = [item for item in items if not item.leaving]
+    if view.hold:
+        missing = view.target - len(staying)
+        return replace(view, frozen=frozenset(item.pod.uid for item in staying)) if missing > 0 else view
+    if view.spec is None or not view.resolution.options:
+        return view
+    kept = {option.id for option in view.resolution.options}
+    stale = [item for item in staying if snapshot.option_of(view, item.child) not in kept]
+    leaving = rollout.superseded(view.spec, view.target, stale)
+    uids = frozenset(item.pod.uid for item in leaving)
+    return replace(view, frozen=uids, superseded=uids)

@@ -1,0 +1,223 @@
+"""One resource, listed and watched for ever: the content is *replaced* on every list, so nothing that is gone can stay.
+
+Why not kopf's index: an object that is deleted while the watch is broken yields no DELETED event after the relist, and the
+index keeps its ghost for ever. Here a relist swaps the whole content, and the difference marks the cycle dirty.
+
+    list (paged, current state) -> watch from its version -> cut or silent: watch again from the last version seen
+                                                          -> 410, repeated failure, resync time, or asked: list again
+
+`unknown` says why the content cannot be trusted (ListForbidden, ListFailed); it is empty after a good list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from polyfleet.client import Client
+from polyfleet.errors import ApiError, Forbidden, Gone
+from polyfleet.queue import Clock
+from polyfleet.resources import Resource
+
+log = logging.getLogger(__name__)
+
+State = TypeVar("State")
+Key = tuple[str, str]  # (namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[State]):
+    """What to list and watch, and how one raw object becomes a slim value (None: not worth holding)."""
+
+    name: str  # unique; several sources may feed one tuple of `Observed`
+    resource: Resource
+    parse: Callable[[dict[str, Any]], State | None]
+    field_selector: str = ""
+    label_selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    resync_s: float = 300.0
+    inactivity_s: float = 90.0  # the API server sends a bookmark about once a minute
+    first_delay_s: float = 0.2
+    longest_delay_s: float = 30.0
+
+
+class Reflector(Generic[State]):
+    def __init__(
+        self,
+        client: Client,
+        source: Source[State],
+        namespace: str,
+        changed: Callable[[str], None],
+        moved: Callable[[], None],
+        clock: Clock,
+        timing: Timing,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.namespace = source, namespace
+        self.items: dict[Key, State] = {}
+        self.tried = asyncio.Event()  # the first list succeeded or failed
+        self.unknown = ""
+        self.last_contact = clock()
+        self.lists = 0  # successful lists so far
+        self._client, self._clock, self._timing = client, clock, timing
+        self._changed = changed  # the content differs in a way that matters
+        self._moved = moved  # anything at all was read, a mere new version included
+        self._random = random.Random(f"{seed}/{source.name}/{namespace}")  # jitter, not a secret
+        self._version = ""
+        self._failures = 0
+        self._relist = asyncio.Event()
+
+    def relist(self) -> None:
+        """Asks for an authoritative LIST: used when the content is in doubt."""
+        self._relist.set()
+
+    async def run(self) -> None:
+        while True:
+            self._relist.clear()
+            try:
+                await self._list()
+                await self._watch_until_relist()
+            except Gone:
+                self._failures += 1  # a server that answers 410 each time must not be listed in a tight loop
+            except Forbidden as error:
+                self._failed("ListForbidden", error)
+            except (ApiError, OSError) as error:
+                self._failed("ListFailed", error)
+            except (KeyError, TypeError, ValueError) as error:
+                # An object that breaks the parser is a bug or a broken server; neither may end the watching of everything else.
+                self._failed("ListFailed", error)
+            await self._pause()
+
+    def _failed(self, reason: str, error: Exception) -> None:
+        self._failures += 1
+        if self.unknown != reason:
+            log.warning("cannot read a resource", extra={"resource": self.source.name, "reason": reason, "detail": str(error)[:500]})
+            self.unknown = reason
+            self._changed(self.source.name)
+        self.tried.set()
+        self._moved()
+
+    async def _pause(self) -> None:
+        if self._failures:
+            delay = min(self._timing.longest_delay_s, self._timing.first_delay_s * 2.0 ** min(self._failures - 1, 16))
+            await asyncio.sleep(delay * self._random.uniform(0.75, 1.25))
+
+    # ---- list
+
+    async def _list(self) -> None:
+        fresh: dict[Key, State] = {}
+        version = ""
+        pages = self._client.list_pages(
+            self.source.resource,
+            self.namespace,
+            field_selector=self.source.field_selector,
+            label_selector=self.source.label_selector,
+        )
+        async with aclosing(pages):  # type: ignore[type-var]
+            async for page in pages:
+                version = page.resource_version
+                for raw in page.items:
+                    state = self.source.parse(raw)
+                    if state is not None:
+                        fresh[_key(raw)] = state
+                await asyncio.sleep(0)  # parsing a page takes milliseconds: let the loop turn between pages
+        before, self.items = self.items, fresh
+        first = not self.tried.is_set()
+        was_unknown, self.unknown = self.unknown, ""
+        self._version = version
+        self.last_contact = self._clock()
+        self.lists += 1
+        self.tried.set()
+        self._moved()
+        if first or was_unknown or not _same_content(before, fresh):
+            self._changed(self.source.name)
+
+    # ---- watch
+
+    async def _watch_until_relist(self) -> None:
+        """Watches until something asks for a list; raises Gone, or the error of a watch that failed twice without progress."""
+        until = self._clock() + self._timing.resync_s * self._random.uniform(0.9, 1.1)
+        watching = asyncio.create_task(self._watch(until))
+        asked = asyncio.create_task(self._relist.wait())
+        try:
+            await asyncio.wait({watching, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            for task in (watching, asked):
+                task.cancel()
+            await asyncio.gather(watching, asked, return_exceptions=True)
+
+    async def _watch(self, until: float) -> None:
+        fruitless = 0
+        while (left := until - self._clock()) > 0:
+            seen = self.last_contact
+            try:
+                await self._watch_once(max(1, int(left)))
+                fruitless = 0
+            except Gone:
+                raise
+            except ApiError:
+                fruitless = 0 if self.last_contact > seen else fruitless + 1
+                if fruitless >= 2:
+                    raise
+                self._failures += 1
+                await self._pause()
+
+    async def _watch_once(self, timeout_s: int) -> None:
+        events = self._client.watch(
+            self.source.resource,
+            self.namespace,
+            resource_version=self._version,
+            field_selector=self.source.field_selector,
+            label_selector=self.source.label_selector,
+            timeout_s=timeout_s,
+            inactivity_s=self._timing.inactivity_s,
+        )
+        async with aclosing(events):  # type: ignore[type-var]
+            async for event in events:
+                self._take(event["type"], event["object"])
+        self.last_contact = self._clock()  # ended by the server in good order
+
+    def _take(self, kind: str, raw: dict[str, Any]) -> None:
+        self.last_contact = self._clock()
+        self._failures = 0
+        self._version = raw["metadata"]["resourceVersion"]
+        if kind == "BOOKMARK":
+            return
+        key = _key(raw)
+        state = None if kind == "DELETED" else self.source.parse(raw)
+        before = self.items.get(key)
+        if state is None:
+            self.items.pop(key, None)
+        else:
+            self.items[key] = state
+        self._moved()
+        if not _same(before, state):
+            self._changed(self.source.name)
+
+
+def _key(raw: dict[str, Any]) -> Key:
+    metadata = raw["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Equal but for the resourceVersion: a heartbeat that changes nothing that we look at wakes nobody."""
+    if before is None or after is None:
+        return before is after
+    if hasattr(after, "resource_version"):
+        before = replace(before, resource_version=after.resource_version)
+    return bool(before == after)
+
+
+def _same_content(before: dict[Key, Any], after: dict[Key, Any]) -> bool:
+    return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in after)

@@ -1,0 +1,44 @@
+"""The endpoint of a model: one Service over every pool and revision.
+
+The selector is the deployment label alone. Who takes traffic is decided by the readiness gate on each pod, never by labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyfleet import naming
+from polyfleet.render.deployment import owner_reference
+from polyfleet.render.pod import PORT, PORT_NAME
+from polyfleet.state import CustomState
+
+
+def labels(owner: CustomState) -> dict[str, str]:
+    return {naming.DEPLOYMENT: naming.label_value(owner.name)}
+
+
+def metadata(owner: CustomState) -> dict[str, Any]:
+    own, full = naming.labels_and_annotations({naming.DEPLOYMENT: owner.name})
+    found: dict[str, Any] = {
+        "name": naming.service_name(owner.name),
+        "namespace": owner.namespace,
+        "labels": own,
+        "ownerReferences": [owner_reference(owner)],
+    }
+    return {**found, "annotations": full} if full else found
+
+
+def url(owner: CustomState) -> str:
+    return f"http://{naming.service_name(owner.name)}.{owner.namespace}.svc:{PORT}/v1"
+
+
+def manifest(owner: CustomState) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(owner),
+        "spec": {
+            "selector": labels(owner),
+            "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": PORT_NAME, "protocol": "TCP"}],
+        },
+    }

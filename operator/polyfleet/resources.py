@@ -1,0 +1,54 @@
+"""The API resources that polyfleet reads or writes: one row each, so that paths and kinds are spelled in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUP = "polyfleet.io"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    group: str  # "" is the core group
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of the collection (no name) or of one object; no namespace means every namespace."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/" + "/".join(parts)
+
+
+NODES = Resource("", "v1", "nodes", "Node", False)
+PODS = Resource("", "v1", "pods", "Pod", True)
+SERVICES = Resource("", "v1", "services", "Service", True)
+REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet", True)
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", True)
+BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", True)
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event", True)
+
+MODEL_DEPLOYMENTS = Resource(GROUP, VERSION, "modeldeployments", "ModelDeployment", True)
+HARDWARE_PROFILES = Resource(GROUP, VERSION, "hardwareprofiles", "HardwareProfile", False)
+ACCELERATOR_POOLS = Resource(GROUP, VERSION, "acceleratorpools", "AcceleratorPool", False)
+FLEET_POLICIES = Resource(GROUP, VERSION, "fleetpolicies", "FleetPolicy", False)
+PLACEMENT_PLANS = Resource(GROUP, VERSION, "placementplans", "PlacementPlan", False)
+ACCURACY_REPORTS = Resource(GROUP, VERSION, "accuracyreports", "AccuracyReport", True)
+
+OWN_KINDS = (MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS)
+ALL = (NODES, PODS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *OWN_KINDS)
+BY_KIND = {resource.kind: resource for resource in ALL}

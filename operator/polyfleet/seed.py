@@ -1,0 +1,145 @@
+"""Puts the chart's hardware profiles into the cluster, without touching what somebody edited.
+
+The files are applied by server-side apply *without force*. A field that somebody else owns is a conflict: it is taken out of the
+manifest and the rest is applied, so an edit survives every upgrade and only that field stops following the chart. The edited fields are
+listed in the profile's status and told once (`ProfileEdited`). `overwrite` forces instead.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polyfleet.actions import EventNote, Report
+from polyfleet.client import Client
+from polyfleet.errors import ApiError, Conflict
+from polyfleet.resources import HARDWARE_PROFILES
+
+log = logging.getLogger(__name__)
+
+_PART = re.compile(r'\[(?P<key>[^\]]*)\]|\.?(?P<name>[^.\[]+)')
+
+
+@dataclass(slots=True)
+class Seeded:
+    """What seeding did. `edited`: profile -> paths that belong to somebody else; `failed`: file or profile -> why."""
+
+    applied: list[str] = field(default_factory=list)
+    edited: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    uids: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    retry: bool = False  # a failure that may pass
+
+
+def read_profiles(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The manifests in the folder, sorted by name, and what could not be read."""
+    found: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    # A mounted ConfigMap holds "..data" links beside the files; only plain names count.
+    for path in sorted(folder.glob("[!.]*.y*ml")) if folder.is_dir() else ():
+        try:
+            for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+                if document is None:
+                    continue
+                if document.get("kind") != HARDWARE_PROFILES.kind or document.get("apiVersion") != HARDWARE_PROFILES.api_version:
+                    raise ValueError(f"kind must be {HARDWARE_PROFILES.kind} of {HARDWARE_PROFILES.api_version}")
+                found[document["metadata"]["name"]] = document
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, yaml.YAMLError) as error:
+            failed[path.name] = f"{type(error).__name__}: {error}"
+    return [found[name] for name in sorted(found)], failed
+
+
+async def seed(client: Client, folder: Path, *, overwrite: bool = False) -> Seeded:
+    manifests, failed = read_profiles(folder)
+    result = Seeded(failed=failed)
+    for manifest in manifests:
+        name = manifest["metadata"]["name"]
+        try:
+            answer, edited = await _apply(client, manifest, overwrite)
+        except ApiError as error:
+            result.failed[name] = str(error)[:500]
+            result.retry = result.retry or error.status not in (400, 422)
+        else:
+            result.applied.append(name)
+            result.uids[name] = answer["metadata"]["uid"]
+            if edited:
+                result.edited[name] = edited
+    for what, why in sorted(result.failed.items()):
+        log.error("a shipped profile was not applied", extra={"profile": what, "detail": why})
+    if manifests:
+        log.info("profiles seeded", extra={"applied": len(result.applied), "edited": len(result.edited), "failed": len(result.failed)})
+    return result
+
+
+async def _apply(client: Client, manifest: dict[str, Any], overwrite: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    try:
+        return await client.apply(manifest, force=overwrite), ()
+    except Conflict as conflict:
+        paths = conflicting(conflict)
+        if not paths:
+            raise
+        return await client.apply(without(manifest, paths), force=False), tuple(path.removeprefix(".spec.") for path in paths)
+
+
+def conflicting(error: Conflict) -> list[str]:
+    """The paths that a server-side apply without force could not take."""
+    causes = error.details.get("causes") or []
+    return sorted({cause["field"] for cause in causes if cause.get("reason") == "FieldManagerConflict" and cause.get("field")})
+
+
+def without(manifest: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
+    """A copy of the manifest that lacks the paths (`.spec.cost.perDeviceHour`, `.spec.match[name="x"].labels`)."""
+    result: dict[str, Any] = copy.deepcopy(dict(manifest))
+    for path in paths:
+        parent: Any = result
+        steps = [match.group("name") or f"[{match.group('key')}]" for match in _PART.finditer(path)]
+        for step in steps[:-1]:
+            parent = _child(parent, step)
+        _remove(parent, steps[-1])
+    return result
+
+
+def _find(items: list[Any], step: str) -> int | None:
+    keys = dict(re.findall(r'(\w+)="([^"]*)"', step))
+    for index, item in enumerate(items):
+        if isinstance(item, dict) and keys and all(str(item.get(key)) == value for key, value in keys.items()):
+            return index
+    return None
+
+
+def _child(parent: Any, step: str) -> Any:
+    if isinstance(parent, dict):
+        return parent.get(step)
+    index = _find(parent, step) if isinstance(parent, list) else None
+    return parent[index] if isinstance(parent, list) and index is not None else None
+
+
+def _remove(parent: Any, step: str) -> None:
+    if isinstance(parent, dict):
+        parent.pop(step, None)
+    elif isinstance(parent, list) and (index := _find(parent, step)) is not None:
+        del parent[index]
+
+
+def annotate(report: Report, seeded: Seeded) -> Report:
+    """Adds the edited fields to the profiles' statuses, and one event for each profile that has some."""
+    if not seeded.edited:
+        return report
+    statuses = tuple(
+        replace(status, status={**status.status, "editedFields": list(seeded.edited[status.name])})
+        if status.kind == HARDWARE_PROFILES.kind and status.name in seeded.edited
+        else status
+        for status in report.statuses
+    )
+    notes = tuple(
+        EventNote(HARDWARE_PROFILES.kind, "", name, seeded.uids[name], "Normal", "ProfileEdited", f"kept as edited: {', '.join(paths)}")
+        for name, paths in sorted(seeded.edited.items())
+    )
+    return replace(report, statuses=statuses, events=(*report.events, *notes))

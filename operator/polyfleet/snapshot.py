@@ -1,0 +1,222 @@
+"""Observed -> Snapshot: every model with its options, every replica where it stands.
+
+Three kinds of pods of ours are not shown to the placer as replicas:
+- gated pods without a node: they hold nothing; the plan's starts are matched to them later (`binding`);
+- *doomed* pods: pinned, not bound, and their node can no longer take them; they are deleted and planned anew;
+- *frozen* pods: they count and stay, but are none of the placer's business this cycle, so their devices show as held by others.
+  Frozen are the replicas of a held model while one of its dead pods is replaced, and replicas of an earlier revision while their
+  replacement is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwprofiles.schema import decimal_float, duration_seconds
+
+from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot
+from polyfleet import cells, naming
+from polyfleet.api import FleetPolicySpec
+from polyfleet.children import Child
+from polyfleet.fleet import Fleet
+from polyfleet.inputs import ModelView
+from polyfleet.inventory import device_names, devices_of, node_of
+from polyfleet.state import PodState
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one pod of ours stands, in the words that every later stage uses."""
+
+    pod: PodState
+    child: Child
+
+    @property
+    def serving(self) -> bool:
+        """The operator let it in, and the kubelet agrees that it is up."""
+        gate, ready = self.pod.conditions.get(naming.SERVING), self.pod.conditions.get("Ready")
+        return gate is not None and gate.status == "True" and ready is not None and ready.status == "True"
+
+    @property
+    def leaving(self) -> bool:
+        return self.pod.deleting or self.pod.labels.get(naming.DRAINING) == "true"
+
+    @property
+    def placed(self) -> bool:
+        return bool(node_of(self.pod))
+
+    @property
+    def state(self) -> ReplicaState:
+        if self.leaving:
+            return ReplicaState.DRAINING
+        if not self.pod.node:
+            return ReplicaState.PENDING
+        return ReplicaState.SERVING if self.serving else ReplicaState.STARTING
+
+
+def standings(view: ModelView) -> tuple[Standing, ...]:
+    """Unfinished pods of a model that are bound or pinned, doomed ones left out, by (created, uid)."""
+    doomed = {pod.uid for pod in view.doomed}
+    found = [
+        Standing(pod, child)
+        for child in view.children
+        for pod in child.pods
+        if not pod.finished and node_of(pod) and pod.uid not in doomed
+    ]
+    return tuple(sorted(found, key=lambda item: (item.pod.created, item.pod.uid)))
+
+
+def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict[str, list[PodState]]:
+    """Pinned pods that their node can no longer take, by model. Bound pods count first, then pins in order of age."""
+    if fleet.unknown:
+        return {}
+    nodes = {node.name: (pool, node) for pool in fleet.pools for node in pool.nodes}
+    free: dict[str, int] = {}
+    for name, (pool, node) in nodes.items():
+        names = device_names(pool.profile) if pool.profile is not None else ()
+        bound = sum(devices_of(pod, names) for pod in fleet.held.of(name) if pod.node)
+        free[name] = node.allocatable - bound
+    found: dict[str, list[PodState]] = {}
+    pinned = [
+        (pod, model)
+        for model, owned in children.items()
+        for child in owned
+        for pod in child.live
+        if node_of(pod) and not pod.node
+    ]
+    for pod, model in sorted(pinned, key=lambda item: (item[0].created, item[0].uid)):
+        home = nodes.get(node_of(pod))
+        if home is None or home[1].reason or home[0].profile is None:
+            found.setdefault(model, []).append(pod)
+            continue
+        need = devices_of(pod, device_names(home[0].profile))
+        if need > free[node_of(pod)]:
+            found.setdefault(model, []).append(pod)
+        else:
+            free[node_of(pod)] -= need
+    return found
+
+
+def option_of(view: ModelView, child: Child) -> str | None:
+    """The option that a child's replicas run: same profile, variant and revision, whichever pool it was made for."""
+    for rendered in view.rendered:
+        same = (naming.PROFILE, naming.VARIANT, naming.REVISION)
+        if all(child.deployment.labels.get(key) == rendered.labels.get(key) for key in same):
+            return rendered.option
+    if view.hold and child.profile and child.devices:
+        return child.option
+    return None
+
+
+def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec) -> Snapshot:
+    replicas: list[Replica] = []
+    models: list[Model] = []
+    options: list[Option] = []
+    for key, view in sorted(views.items()):
+        options.extend(_options(view, fleet))
+        known = {option.id for option in options}
+        for order, item in enumerate(standings(view)):
+            if item.pod.uid in view.frozen:
+                continue
+            option = option_of(view, item.child)
+            replicas.append(
+                Replica(
+                    id=item.pod.uid,
+                    model=key,
+                    option=option if option in known else None,
+                    node=node_of(item.pod),
+                    devices=_devices(fleet, item),
+                    state=item.state,
+                    age_order=order,
+                )
+            )
+        models.append(_model(view))
+    ours = {replica.id for replica in replicas}
+    gone = {pod.uid for view in views.values() for pod in view.doomed}
+    found_cells, nodes = cells.build(fleet, ours, gone)
+    return Snapshot(
+        cells=found_cells,
+        nodes=nodes,
+        models=tuple(models),
+        options=tuple(sorted(options, key=lambda option: option.id)),
+        replicas=tuple(sorted(replicas, key=lambda replica: replica.id)),
+        policy=_policy(policy),
+    )
+
+
+def _devices(fleet: Fleet, item: Standing) -> int:
+    pool = fleet.pool(fleet.pool_of.get(node_of(item.pod), ""))
+    profile = pool.profile if pool is not None else fleet.profiles.get(item.child.profile)
+    found = devices_of(item.pod, device_names(profile)) if profile is not None else 0
+    return found or item.child.devices or sum(item.pod.requests.values()) or 1
+
+
+def _options(view: ModelView, fleet: Fleet) -> list[Option]:
+    if view.hold:
+        found: dict[str, Option] = {}
+        for child in view.children:
+            if not child.profile or not child.devices:
+                continue
+            vendor = child.text(naming.VENDOR)
+            pools = tuple(sorted({other.pool for other in view.children if other.option == child.option}))
+            found[child.option] = Option(
+                child.option, view.key, child.profile, vendor, child.variant, child.engine, child.devices, pools
+            )
+        return [found[key] for key in sorted(found)]
+    return [
+        Option(
+            id=option.id,
+            model=view.key,
+            profile=option.profile,
+            vendor=option.wanted.profile.vendor,
+            variant=option.wanted.variant,
+            engine=option.wanted.engine,
+            devices=option.devices,
+            pools=option.pools,
+            evidence=option.evidence,
+        )
+        for option in view.resolution.options
+    ]
+
+
+def _model(view: ModelView) -> Model:
+    spec = view.spec
+    size = max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
+    if spec is None or view.hold:
+        # Nothing moves: the placer only fills what died, and where it must count what runs it may not touch it.
+        return Model(
+            view.key,
+            priority=spec.priority if spec is not None else 0,
+            min_replicas=size,
+            max_replicas=size,
+            tenant=view.state.namespace,
+            shared_ok=spec is not None and spec.placement.sharing == "Shared",
+            hold=not view.frozen,
+        )
+    spread = spec.placement.spread
+    cost = spec.placement.max_hourly_cost
+    return Model(
+        name=view.key,
+        priority=spec.priority,
+        min_replicas=size,
+        max_replicas=size,
+        min_vendors=min((spread.min_vendors or 1) if spread is not None else 1, max(1, size)),
+        max_vendor_share_percent=spread.max_vendor_share_percent if spread is not None else None,
+        max_hourly_cost=decimal_float(cost) if cost is not None else None,
+        tenant=view.state.namespace,
+        shared_ok=spec.placement.sharing == "Shared",
+        restricted=view.resolution.restricted,
+    )
+
+
+def _policy(policy: FleetPolicySpec) -> Policy:
+    budget = policy.budget.max_hourly_cost if policy.budget is not None else None
+    return Policy(
+        objective=policy.objective,
+        max_hourly_cost=decimal_float(budget) if budget is not None else None,
+        min_saving_percent=decimal_float(policy.stability.min_saving_percent),
+        max_moves=policy.stability.max_moves_per_hour,
+        time_limit_s=duration_seconds(policy.solver.time_limit),
+        relative_gap=decimal_float(policy.solver.relative_gap),
+    )

@@ -1,0 +1,109 @@
+"""Sizes of the children, and which pods leave now.
+
+A child's size = replicas that stay + starts that may happen now + victims that are not seen draining yet.
+
+A victim leaves in three looks at the cluster, so that its requests end first and the ReplicaSet removes the right pod:
+1. `polyfleet.io/serving` False, the lowest deletion cost and the draining label are patched; the size still counts it;
+2. the cache shows the label: the size no longer counts it, and the ReplicaSet removes the not-ready pod with the lowest cost.
+   Where a pod that must stay would go before it (one that is not bound or still Pending), the victim is deleted by its uid instead;
+3. it terminates, holding its devices until it is gone.
+
+A serving victim is not drained below the wanted size while a replacement is on its way, unless its devices are what the
+replacement waits for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from placement.types import Outcome, Plan
+from polyfleet import rollout
+from polyfleet.binding import Slot
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.snapshot import Standing, standings
+from polyfleet.state import PodState
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One model's decision."""
+
+    sizes: dict[str, int]  # Deployment -> replicas; names that do not exist yet included
+    drain: tuple[Standing, ...]  # begin to leave now
+    remove: tuple[PodState, ...]  # seen draining; deleted by uid
+    held: tuple[str, ...]  # victims that stay until their replacement serves
+
+
+def frozen_sizes(inputs: Inputs, plan: Plan) -> bool:
+    """Nothing shrinks on what is not known, nor on a plan that only says "as it is"."""
+    return bool(inputs.fleet.unknown) or (plan.outcome is Outcome.KEPT_OLD and not plan.starts and not plan.stop)
+
+
+def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...]) -> Workload:
+    items = standings(view)
+    frozen = frozen_sizes(inputs, plan)
+    victims = [] if frozen else _victims(plan, view, items)
+    drain, held = _drainable(plan, view, items, victims)
+    staying = [item for item in items if not item.leaving]
+    sizes: Counter[str] = Counter(slot.child for slot in slots)
+    for item in staying:
+        sizes[item.child.name] += 1
+    for child in view.children:
+        sizes.setdefault(child.name, 0)
+        if frozen:
+            sizes[child.name] = max(sizes[child.name], child.deployment.replicas)
+    remove = () if frozen else tuple(pod for child in view.children for pod in _direct(view, child.name, sizes[child.name], items))
+    return Workload(dict(sorted(sizes.items())), tuple(drain), remove, tuple(held))
+
+
+def _victims(plan: Plan, view: ModelView, items: tuple[Standing, ...]) -> list[Standing]:
+    """Staying replicas that the plan stops, in its order, then superseded ones."""
+    by_uid = {item.pod.uid: item for item in items if not item.leaving}
+    order = [uid for uid in plan.stop if uid in by_uid]
+    order += sorted(uid for uid in view.superseded if uid in by_uid)
+    return [by_uid[uid] for uid in order]
+
+
+def _drainable(plan: Plan, view: ModelView, items: tuple[Standing, ...], victims: list[Standing]) -> tuple[list[Standing], list[str]]:
+    needed = {uid for start in plan.starts for uid in start.after}
+    leaving = {item.pod.uid for item in victims}
+    coming = any(start.model == view.key for start in plan.starts) or any(
+        not item.serving and not item.leaving and item.pod.uid not in leaving for item in items
+    )
+    serving = sum(1 for item in items if item.serving and not item.leaving)
+    floor = _floor(plan, view)
+    drain: list[Standing] = []
+    held: list[str] = []
+    for item in victims:
+        must_wait = item.pod.uid in view.superseded or coming
+        if not item.serving or item.pod.uid in needed or not must_wait or serving - 1 >= floor:
+            drain.append(item)
+            serving -= item.serving
+        else:
+            held.append(item.pod.uid)
+    return drain, held
+
+
+def _floor(plan: Plan, view: ModelView) -> int:
+    """Serving replicas that a change must leave."""
+    if view.spec is None:
+        return view.target
+    unavailable = rollout.max_unavailable(view.spec, view.target)
+    short = any(shortfall.model == view.key for shortfall in plan.shortfalls)
+    if unavailable == 0 and view.spec.rollout.allow_downtime and view.superseded and short:
+        unavailable = 1
+    return max(0, view.target - unavailable)
+
+
+def _direct(view: ModelView, name: str, size: int, items: tuple[Standing, ...]) -> list[PodState]:
+    """Drained pods of a child that the ReplicaSet would not remove first, or not remove at all."""
+    child = next(child for child in view.children if child.name == name)
+    drained = [item.pod for item in items if item.child.name == name and item.leaving and not item.pod.deleting]
+    if not drained:
+        return []
+    gone = {pod.uid for pod in drained}
+    others = [pod for pod in child.live if pod.uid not in gone]
+    surplus = max(0, len(others) - size)
+    before = sum(1 for pod in others if not pod.node or pod.phase == "Pending")
+    return drained if len(others) < size or before > surplus else []

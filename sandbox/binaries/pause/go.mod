@@ -1,0 +1,3 @@
+module polyfleet.io/sandbox/pause
+
+go 1.26.0

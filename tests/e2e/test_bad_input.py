@@ -1,0 +1,71 @@
+"""Bad input: every refusal names the field, the value and the way out, and nothing is half done."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e.lib import Cluster, condition_row, tiny
+
+
+def test_schema_and_cel_refuse_before_anything_is_stored(cluster: Cluster) -> None:
+    """A wrong object is refused by the API server itself, with the rule's own words."""
+    wrong = tiny("wrong", replicas=2, scaling={"minReplicas": 1, "maxReplicas": 3})
+    said = cluster.kubectl("apply", "--server-side", "-f", "-", check=False, stdin=json.dumps(wrong))
+    assert "use replicas for a fixed size and scaling for autoscaling" in said
+    typo = tiny("wrong")
+    typo["spec"]["replica"] = 2
+    said = cluster.kubectl("apply", "-f", "-", check=False, stdin=json.dumps(typo))
+    assert 'unknown field "spec.replica"' in said
+    assert "wrong" not in [m["metadata"]["name"] for m in cluster.items("mdep")]
+
+
+def test_unknown_profile_and_pool_are_named_with_the_known_ones(cluster: Cluster) -> None:
+    """Accepted=False names the unknown name, the known ones and the command that lists them; no pod is made."""
+    cluster.apply(tiny("nowhere", placement={"profiles": ["nvidia-h900"]}))
+    mdep = cluster.wait_condition("nowhere", "Accepted", "False", "UnknownProfile")
+    message = condition_row(mdep, "Accepted")["message"]
+    assert "nvidia-h900" in message
+    assert "sandbox-ppu" in message
+    assert "kubectl get hwp" in message
+    assert condition_row(mdep, "Ready")["reason"] == "UnknownProfile"
+    cluster.kubectl("patch", "mdep", "nowhere", "--type=merge", "-p", json.dumps({"spec": {"placement": {"profiles": [], "pools": ["lake"]}}}))
+    mdep = cluster.wait_condition("nowhere", "Accepted", "False", "UnknownPool")
+    assert "lake" in condition_row(mdep, "Accepted")["message"]
+    assert cluster.pods("nowhere") == []
+    cluster.kubectl("patch", "mdep", "nowhere", "--type=merge", "-p", json.dumps({"spec": {"placement": {"pools": []}}}))
+    mdep = cluster.wait_ready("nowhere")
+    assert "lake" not in json.dumps(mdep["status"]), "a resolved cause leaves no trace"
+    cluster.delete_model("nowhere")
+
+
+def test_never_fits_and_busy_are_told_apart(cluster: Cluster) -> None:
+    """Nine cards on one 8-card node never fit; a ninth single card is only busy, with the numbers."""
+    only_nvidia = {"profiles": ["sandbox-nvidia"]}
+    cluster.apply(tiny("big", placement=only_nvidia, model={"uri": "hf://polyfleet/byte-tiny"}, runtime={"parallelism": {"tensor": 16}}))
+    mdep = cluster.until(
+        "big is refused for good",
+        "mdep",
+        lambda ms: any(m["metadata"]["name"] == "big" and condition_row(m, "Ready").get("reason") in ("NeverFits", "SizeNotAllowed") for m in ms),
+    )
+    assert cluster.pods("big") == []
+    cluster.delete_model("big")
+    cluster.apply(tiny("many", replicas=9, placement=only_nvidia))
+    mdep = [cluster.wait_condition("many", "Placed", "False", "DevicesUnavailable", timeout_s=150)]
+    shortfall = mdep[0]["status"]["shortfall"]
+    assert shortfall["replicas"] == 1
+    assert shortfall["reasons"][0]["reason"] == "DevicesUnavailable"
+    assert shortfall["reasons"][0]["largestFree"] == 0
+    cluster.delete_model("many")
+
+
+def test_a_foreign_object_of_the_same_name_is_left_alone(cluster: Cluster) -> None:
+    """A Service that somebody else owns is never taken over; the status says which object is in the way."""
+    cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken", "namespace": "default"}, "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}}})
+    before = cluster.get("service", "taken")
+    cluster.apply(tiny("taken"))
+    mdep = cluster.wait_condition("taken", "Accepted", "False", "InvalidSpec")
+    assert "Service default/taken" in condition_row(mdep, "Accepted")["message"]
+    after = cluster.get("service", "taken")
+    assert (before["metadata"]["resourceVersion"], before["spec"]) == (after["metadata"]["resourceVersion"], after["spec"])
+    cluster.delete_model("taken")
+    cluster.kubectl("delete", "service", "taken")

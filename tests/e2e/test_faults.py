@@ -1,0 +1,182 @@
+"""What breaks at three in the morning: the operator dies, a node drains, a stranger takes the device, the chart is upgraded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.e2e.lib import Cluster, Object, condition_row, fetch, tiny
+
+
+def _identity(cluster: Cluster, name: str) -> set[tuple[str, str]]:
+    """(kind, uid) of all children of a model."""
+    kinds = ("deployments", "replicasets", "pods", "services", "poddisruptionbudgets")
+    return {(o["kind"], o["metadata"]["uid"]) for kind in kinds for o in cluster.items(kind, f"polyfleet.io/deployment={name}")}
+
+
+def _operator_pods(cluster: Cluster) -> list[Object]:
+    return [p for p in cluster.items("pods", "app.kubernetes.io/component=operator", "polyfleet") if not p["metadata"].get("deletionTimestamp")]
+
+
+def _kill_operator(cluster: Cluster) -> None:
+    """SIGKILL the operator's process (the container, as the kernel's OOM killer would), and wait until it runs again."""
+    from sandbox import cluster as sandbox_cluster
+
+    pod = _operator_pods(cluster)[0]
+    restarts = pod["status"]["containerStatuses"][0]["restartCount"]
+    pid = sandbox_cluster.container_pid(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["containerID"])
+    os.kill(pid, signal.SIGKILL)
+    cluster.until(
+        "operator runs again",
+        "pods",
+        lambda ps: any(
+            p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > restarts and condition_row(p, "Ready").get("status") == "True" for p in ps
+        ),
+        namespace="polyfleet",
+        timeout_s=180,
+    )
+
+
+def _scale_operator(cluster: Cluster, replicas: int) -> None:
+    cluster.kubectl("scale", "deployment", "polyfleet", "-n", "polyfleet", f"--replicas={replicas}")
+    if replicas:
+        cluster.kubectl("rollout", "status", "deployment/polyfleet", "-n", "polyfleet", "--timeout=120s")
+    else:
+        cluster.until("operator gone", "pods", lambda ps: not ps, namespace="polyfleet")
+
+
+def test_a_killed_operator_leaves_replicas_serving_and_creates_nothing_twice(cluster: Cluster) -> None:
+    """After SIGKILL and restart every child still has the uid it had, and the endpoint answered all the time."""
+    if cluster.kind == "external":
+        pytest.skip("needs the sandbox to find the process")
+    cluster.apply(tiny("steady", replicas=2))
+    cluster.wait_ready("steady")
+    before = _identity(cluster, "steady")
+    endpoint = cluster.url("mdep/steady")
+    _kill_operator(cluster)
+    assert json.loads(fetch(f"{endpoint}/v1/models"))["data"][0]["id"] == "steady"
+    cluster.kubectl("scale", "mdep", "steady", "--replicas=3")
+    cluster.wait_ready("steady")
+    after = _identity(cluster, "steady")
+    assert before <= after
+    assert len([k for k in after if k[0] == "Deployment"]) == len([k for k in before if k[0] == "Deployment"])
+    assert len([k for k in after if k[0] == "Pod"]) == 3
+    cluster.delete_model("steady")
+
+
+def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster) -> None:
+    """Owner references do the cleaning; nothing hangs on a finalizer."""
+    cluster.apply(tiny("orphan", replicas=2))
+    cluster.wait_ready("orphan")
+    _scale_operator(cluster, 0)
+    try:
+        cluster.kubectl("delete", "mdep", "orphan", "--timeout=30s")
+        cluster.until("children gone", "pods", lambda ps: not any(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "orphan" for p in ps))
+        cluster.until("service gone", "services", lambda ss: not any(s["metadata"]["name"] == "orphan" for s in ss))
+        assert _identity(cluster, "orphan") == set()
+    finally:
+        _scale_operator(cluster, 1)
+
+
+def test_a_foreign_pod_takes_devices_and_the_plan_goes_elsewhere(cluster: Cluster) -> None:
+    """A stranger holds all 16 PPU: the next cheapest device gets the replica, and the pool counts the stranger's devices."""
+    node = next(n["metadata"]["name"] for n in cluster.items("nodes") if "alibabacloud.com/ppu" in n["status"]["allocatable"])
+    stranger = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger", "namespace": "default"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "nodeName": node,
+            "containers": [
+                {
+                    "name": "hold",
+                    "image": "sandbox.polyfleet.io/engine:dev",
+                    "imagePullPolicy": "IfNotPresent",
+                    "args": ["--model=polyfleet/byte-tiny", "--served-model-name=stranger", "--backend=byte", "--port=8000"],
+                    "resources": {"limits": {"alibabacloud.com/ppu": "16"}, "requests": {"alibabacloud.com/ppu": "16"}},
+                }
+            ],
+        },
+    }
+    cluster.apply(stranger)
+    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/stranger", "--timeout=60s")
+    cluster.until("the pool counts them", "apool", lambda ps: any(p["metadata"]["name"] == "sandbox-ppu" and p["status"]["devices"]["free"] == 0 for p in ps), namespace="*")
+    cluster.apply(tiny("elsewhere"))
+    mdep = cluster.wait_ready("elsewhere")
+    assert [p["profile"] for p in mdep["status"]["placements"]] == ["sandbox-ascend"]
+    rejected = {r["profile"]: r["reason"] for r in mdep["status"]["rejected"]}
+    assert rejected["sandbox-ppu"] == "DevicesUnavailable"
+    cluster.kubectl("delete", "pod", "stranger", "--wait=true", "--timeout=60s")
+    cluster.delete_model("elsewhere")
+
+
+def test_draining_a_node_moves_its_replicas(cluster: Cluster) -> None:
+    """kubectl drain works without force, the replica starts on another vendor, and comes to no harm when the node returns."""
+    cluster.apply(tiny("mover"))
+    mdep = cluster.wait_ready("mover")
+    assert mdep["status"]["placements"][0]["profile"] == "sandbox-ppu"
+    node = cluster.pods("mover")[0]["spec"]["nodeName"]
+    try:
+        cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
+        cluster.until(
+            "the replica serves elsewhere",
+            "mdep",
+            lambda ms: any(
+                m["metadata"]["name"] == "mover" and condition_row(m, "Ready").get("status") == "True" and m["status"]["placements"][0]["profile"] != "sandbox-ppu" for m in ms
+            ),
+            timeout_s=150,
+        )
+        pool = next(p for p in cluster.items("apool") if p["metadata"]["name"] == "sandbox-ppu")
+        assert pool["status"]["excluded"][0]["reason"] == "Cordoned"
+    finally:
+        cluster.kubectl("uncordon", node)
+    cluster.delete_model("mover")
+
+
+def test_helm_upgrade_rollback_and_uninstall_touch_no_serving_pod(cluster: Cluster) -> None:
+    """The serving pods' uids and restart counts stay through upgrade, rollback, uninstall and a new install; objects stay too."""
+    if cluster.kind == "external":
+        pytest.skip("installs and removes the release")
+    from sandbox import install
+
+    cluster.apply(tiny("through", replicas=2))
+    cluster.wait_ready("through")
+    pods = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}
+    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text")
+    install.helm(cluster.kubeconfig, "rollback", install.RELEASE, "--namespace", install.NAMESPACE, "--wait")
+    install.uninstall(cluster.kubeconfig)
+    assert {m["metadata"]["name"] for m in cluster.items("mdep")} >= {"through"}
+    assert {p["metadata"]["uid"] for p in cluster.pods("through")} == {uid for uid, _ in pods}
+    install.install(cluster.kubeconfig)
+    cluster.kubectl("scale", "mdep", "through", "--replicas=3")
+    cluster.wait_ready("through")
+    after = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}
+    assert pods <= after
+    cluster.delete_model("through")
+
+
+def test_a_withdrawn_device_shrinks_the_pool_and_harms_nobody(cluster: Cluster) -> None:
+    """The plugin reports a device Unhealthy: allocatable falls by one, status says withdrawn, the replica stays; then it returns."""
+    if cluster.kind == "external":
+        pytest.skip("needs the sandbox's plugin")
+    import subprocess
+
+    from tests.e2e.lib import BIN, ROOT
+
+    cluster.apply(tiny("calm"))
+    cluster.wait_ready("calm")
+    before = {p["metadata"]["uid"] for p in cluster.pods("calm")}
+
+    def withdrawn(pools: list[Object]) -> int:
+        return next(int(p["status"]["devices"].get("withdrawn", 0)) for p in pools if p["metadata"]["name"] == "sandbox-ascend")
+
+    subprocess.run([str(BIN / "polyfleet-sandbox"), "device", "withdraw", "a3-0", "Ascend910-5"], cwd=ROOT, check=True)
+    cluster.until("one die withdrawn", "apool", lambda ps: withdrawn(ps) == 1, namespace="*")
+    subprocess.run([str(BIN / "polyfleet-sandbox"), "device", "restore", "a3-0", "Ascend910-5"], cwd=ROOT, check=True)
+    cluster.until("the die is back", "apool", lambda ps: withdrawn(ps) == 0, namespace="*")
+    assert {p["metadata"]["uid"] for p in cluster.pods("calm")} == before
+    cluster.delete_model("calm")

@@ -1,0 +1,162 @@
+"""Seeded tiny instances: every rule of the placer appears in some of them, and full enumeration stays cheap."""
+
+from __future__ import annotations
+
+import random
+
+from placement.types import (
+    Cell,
+    Demand,
+    Model,
+    ModelDemand,
+    Node,
+    Option,
+    Policy,
+    Replica,
+    ReplicaState,
+    Snapshot,
+    Stock,
+)
+
+KINDS = (
+    ("nvidia", "h100", (1, 2, 4, 8), 1, False, 8),
+    ("huawei", "910c", (1, 2, 4, 8), 2, False, 8),
+    ("huawei", "a3", (1, 4), 2, True, 4),
+    ("alibaba", "ppu", (1, 2, 3), 1, False, 5),  # no chain
+    ("huawei", "box", (1, 2, 4, 6), 2, False, 8),  # no chain in blocks
+)
+
+
+def instance(seed: int) -> tuple[Snapshot, Demand]:
+    rng = random.Random(seed)
+    cells, nodes = _fleet(rng)
+    models, options, demand = _models(rng, cells)
+    replicas = _replicas(rng, cells, nodes, options)
+    policy = Policy(
+        min_saving_percent=10.0,
+        relative_gap=0.0,
+        max_hourly_cost=float(rng.randint(3, 20)) if rng.random() < 0.2 else None,
+        preemption=rng.random() < 0.85,
+        time_limit_s=60.0,
+    )
+    return Snapshot(tuple(cells), tuple(nodes), tuple(models), tuple(options), tuple(replicas), policy), demand
+
+
+def _fleet(rng: random.Random) -> tuple[list[Cell], list[Node]]:
+    cells: list[Cell] = []
+    nodes: list[Node] = []
+    for i, (vendor, profile, sizes, align, whole, per_node) in enumerate(rng.sample(KINDS, rng.randint(1, 3))):
+        cell = Cell(
+            name=f"c{i}",
+            pool=f"p{i if rng.random() < 0.8 else 0}",
+            profile=profile,
+            vendor=vendor,
+            sizes=sizes,
+            align_to=align,
+            per_node=per_node,
+            whole_node_only=whole,
+            cost_per_device_hour=float(rng.choice((0, 1, 1, 2, 3))),
+            failure_domain=rng.choice(("", "z1", "z2")),
+            schedulable=rng.random() < 0.93,
+            stock=Stock.UNKNOWN if rng.random() < 0.07 else Stock.KNOWN,
+            shared=rng.random() < 0.05,
+        )
+        cells.append(cell)
+        for _ in range(rng.randint(1, 2)):
+            withdrawn = rng.random() < 0.1
+            others = rng.choice((0, 0, 0, 1, 2, per_node // 2))
+            allocatable = per_node - (1 if withdrawn else 0)
+            free_blocks = None
+            if align > 1 and not whole and rng.random() < 0.5:
+                free_blocks = rng.randint(0, max(0, allocatable - others) // align)
+            nodes.append(
+                Node(
+                    name=f"n{len(nodes)}",
+                    cell=cell.name,
+                    installed=per_node,
+                    allocatable=allocatable,
+                    held_by_others=others,
+                    eligible=rng.random() < 0.9,
+                    free_blocks=free_blocks,
+                )
+            )
+    rules = {c.pool: (rng.randint(2, 10) if rng.random() < 0.15 else None, rng.randint(1, 4) if rng.random() < 0.15 else 0) for c in cells}
+    return [_with_rules(c, *rules[c.pool]) for c in cells], nodes
+
+
+def _with_rules(cell: Cell, limit: int | None, reserve: int) -> Cell:
+    from dataclasses import replace
+
+    return replace(cell, limit_devices=limit, reserve_devices=reserve)
+
+
+def _models(rng: random.Random, cells: list[Cell]) -> tuple[list[Model], list[Option], Demand]:
+    models: list[Model] = []
+    options: list[Option] = []
+    asked: list[ModelDemand] = []
+    for i in range(rng.randint(2, 3)):
+        work = float(rng.randint(1, 6)) if rng.random() < 0.25 else 0.0
+        low = rng.choice((0, 1, 1, 2)) if work else rng.choice((1, 1, 2, 2, 3))
+        model = Model(
+            name=f"ns/m{i}",
+            priority=rng.choice((0, 0, 10)),
+            min_replicas=low,
+            max_replicas=min(3, low + (rng.randint(1, 2) if work else 0)),
+            min_vendors=rng.choice((1, 1, 1, 1, 2)),
+            max_vendor_share_percent=rng.choice((None, None, None, None, 50)),
+            max_hourly_cost=float(rng.randint(2, 9)) if rng.random() < 0.1 else None,
+            shared_ok=rng.random() < 0.3,
+            hold=rng.random() < 0.05,
+        )
+        models.append(model)
+        asked.append(ModelDemand(model.name, work))
+        for cell in cells:
+            for size in rng.sample(cell.sizes, 1 if rng.random() < 0.8 else 2):
+                options.append(
+                    Option(
+                        id=f"{model.name}|{cell.profile}|{size}",
+                        model=model.name,
+                        profile=cell.profile,
+                        vendor=cell.vendor,
+                        variant="default",
+                        engine="vllm",
+                        devices=size,
+                        pools=(cell.pool,) if rng.random() < 0.1 else (),
+                        excluded_pools=(cell.pool,) if rng.random() < 0.05 else (),
+                        work_per_s=float(rng.randint(1, 3)) if rng.random() < 0.9 else None,
+                        eligible=rng.random() < 0.95,
+                    )
+                )
+    return models, list({o.id: o for o in options}.values()), Demand(tuple(asked))
+
+
+def _replicas(rng: random.Random, cells: list[Cell], nodes: list[Node], options: list[Option]) -> list[Replica]:
+    """Running replicas that really fit their node, blocks included; now and then one more than the node may hold (withdrawn since)."""
+    by_name = {c.name: c for c in cells}
+    replicas: list[Replica] = []
+    count: dict[str, int] = {}
+    for _ in range(rng.choice((0, 0, 1, 2, 3, 4, 5))):
+        node = rng.choice(nodes)
+        cell = by_name[node.cell]
+        fitting = [o for o in options if o.profile == cell.profile and count.get(o.model, 0) < 2]
+        if not fitting:
+            continue
+        option = rng.choice(fitting)
+        held = sum(r.devices for r in replicas if r.node == node.name)
+        if held + option.devices + node.held_by_others > (node.allocatable if rng.random() < 0.97 else node.installed):
+            continue
+        if cell.whole_node_only and option.devices > 1 and (held or node.held_by_others):
+            continue
+        count[option.model] = count.get(option.model, 0) + 1
+        replicas.append(
+            Replica(
+                id=f"r{len(replicas)}",
+                model=option.model,
+                option=option.id if rng.random() < 0.95 else None,
+                node=node.name,
+                devices=option.devices,
+                state=rng.choice((ReplicaState.SERVING,) * 5 + (ReplicaState.PENDING, ReplicaState.DRAINING)),
+                age_order=rng.randint(0, 5),
+            )
+        )
+    return replicas
