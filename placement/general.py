@@ -14,8 +14,9 @@ Rows        replicas   sum + v_m >= min, sum <= max (what may not stop counts, s
                        running replicas that break them may stay and cost half a missing replica each
 
 Order of goals (lexicographic, highest rank first): disruption of rank 0, shortfall of rank 0, disruption of rank 1, ... then money. So a rank is never
-short for a lower one, nobody is stopped for an equal or lower rank, and among plans that serve a rank the one that stops least is taken. The first solve
-carries all of it in one objective; where nothing is disrupted or short (the normal day) that is the lexicographic optimum and no pass follows.
+short for a lower one, nobody is stopped for an equal or lower rank, and among plans that serve a rank the one that stops least is taken. No large weight
+stands for an order (OC-076): each goal is a solve of its own, with the finished goals held by rows. The first solve adds all goals up; where that sum is 0
+(the normal day) all are reached at once and only money is left.
 
 Money = cost per hour of all replicas + `minSavingPercent` of each stopped replica's cost + tie-breaks (`problem`). A move for money is therefore taken
 only if it earns its price, and only by the last solve, when no model is short: while one is, nobody moves for money.
@@ -31,7 +32,7 @@ from placement.form import Coefficients, Form, add
 from placement.problem import EPS_DEVICE, EPS_DOMAIN, EPS_STOP, Problem
 from placement.rules import add_limits, add_moves, add_spread
 
-WEIGHT = 100.0  # of one missing device-equivalent in the first solve, in median prices of a device-hour
+WEIGHT = 100.0  # of one missing device-equivalent in the published objective, in median prices of a device-hour
 TOLERANCE = 1e-5
 
 
@@ -199,30 +200,29 @@ class _Run:
     def all_passes(self) -> Counts:
         model = self.model
         if not model.form.lower:
-            return self._counts(Answer([], True, 0.0, 0.0, False), [], 0.0)
-        together: Coefficients = dict(model.money)
+            return self._counts(Answer([], True, 0.0, 0.0, False))
+        goals: Coefficients = {}
         for tier in model.tiers:
             for v, c in tier.items():
-                add(together, v, WEIGHT * self.problem.unit * c)
-        best = self._solve([], together)
-        rows: list[tuple[Coefficients, float]] = []
+                add(goals, v, c)
+        best = self._solve([], goals)
         try:
+            rows = [(t, self._base(i) + TOLERANCE) for i, t in enumerate(model.tiers)]
             if any(self._tier(best, t) > TOLERANCE for t in range(len(model.tiers))):
                 best, rows = self._by_rank(best)
-            if any(self._tier(best, t) > TOLERANCE for t in range(1, len(model.tiers), 2)):
-                return self._counts(self._solve(rows, model.money), rows, None)
-            if not self._may_earn(best):
-                bound = best.bound if not rows else None
-                return self._counts(best if not rows else self._solve(rows, model.money), rows, bound)
-            served = [(t, self._base(i) + TOLERANCE) for i, t in enumerate(model.tiers) if i % 2]
+            still = self._solve(rows, model.money)
+            if any(self._tier(best, t) > TOLERANCE for t in range(1, len(model.tiers), 2)) or not self._may_earn(still):
+                return self._counts(still)
+            best = still
+            served = [row for i, row in enumerate(rows) if i % 2]
             moved = self._solve(served, model.money)
-            money = [model.form.value(model.money, a.values) + model.fixed_money for a in (best, moved)]
-            if money[1] < money[0] - 2.0 * self.limits.relative_gap * abs(money[0]) - 1e-9 or rows:
-                return self._counts(moved, served, None)
-            return self._counts(best, served, moved.bound)
+            money = [model.form.value(model.money, a.values) + model.fixed_money for a in (still, moved)]
+            if money[1] < money[0] - 2.0 * self.limits.relative_gap * abs(money[0]) - 1e-9:
+                return self._counts(moved)
+            return self._counts(still, moved.bound)
         except NoSolutionError:
             self.proven, self.deadline = False, True
-            return self._counts(best, [], None)
+            return self._counts(best)
 
     def _tier(self, answer: Answer, tier: int) -> float:
         return self.model.form.value(self.model.tiers[tier], answer.values) - self.model.bases[tier]
@@ -231,12 +231,14 @@ class _Run:
         return self.model.bases[tier]
 
     def _by_rank(self, best: Answer) -> tuple[Answer, list[tuple[Coefficients, float]]]:
+        """Each goal in its turn. `best` minimised their sum: while the goals before are 0 in it, the last goal is at its least already."""
         rows: list[tuple[Coefficients, float]] = []
-        for t, tier in enumerate(self.model.tiers):
-            if not tier:
-                continue
-            if self._tier(best, t) > TOLERANCE:
-                best = self._solve(rows, tier)
+        tiers = self.model.tiers
+        last = max(t for t, tier in enumerate(tiers) if tier)
+        summed = best.proven
+        for t, tier in enumerate(tiers):
+            if tier and self._tier(best, t) > TOLERANCE and not (summed and t == last):
+                best, summed = self._solve(rows, tier), False
             reached = max(0.0, self._tier(best, t)) + self._base(t)
             rows.append((tier, reached + TOLERANCE * max(1.0, reached * 0.1)))
         return best, rows
@@ -256,11 +258,10 @@ class _Run:
             best.values[self.model.starts[w.index]] > 0.5 and w.cost > cheapest[w.model] for w in problem.ways
         )
 
-    def _counts(self, answer: Answer, rows: list[tuple[Coefficients, float]], bound: float | None) -> Counts:
+    def _counts(self, answer: Answer, bound: float | None = None) -> Counts:
         model, values = self.model, answer.values
         whole = [round(x) for x in values]
         money = (model.form.value(model.money, values) if values else 0.0) + model.fixed_money
-        del rows
         found = answer.bound if bound is None else bound
         return Counts(
             starts=tuple(whole[model.starts[w.index]] for w in self.problem.ways),

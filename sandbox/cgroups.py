@@ -63,11 +63,13 @@ class Subtree:
         if self._found.version == 2:
             self._enable(self._found.tracker)
         daemons = self._found.tracker / self.name / node / "daemons"
-        for group in (daemons, daemons.with_name("pods")):
-            group.mkdir(parents=True, exist_ok=True)
-            if self._found.version == 2 and group.name == "pods":
-                for each in (group.parent.parent, group.parent, group):
-                    self._enable(each)
+        daemons.mkdir(parents=True, exist_ok=True)
+        for root in self._found.roots:  # the kubelet wants its root in every hierarchy
+            pods = root / self.name / node / "pods"
+            pods.mkdir(parents=True, exist_ok=True)
+            if self._found.version == 2:
+                for group in (pods.parent.parent, pods.parent, pods):
+                    self._enable(group)
         return daemons / "cgroup.procs"
 
     def pods_root(self, node: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox import binaries, cgroups, fleet, forwarder, netns, probe, processkind, realnode, state, virtual
+from sandbox import binaries, cgroups, fleet, forwarder, imagestore, netns, probe, processkind, realnode, state, virtual
 from sandbox.api import PAUSE_SECONDS, Api
 from sandbox.controlplane import ControlPlane
 from sandbox.errors import SandboxError
@@ -232,6 +231,7 @@ def _images(say: Stopwatch) -> dict[str, Path]:
 
 def _build_real(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, programs: Path, say: Stopwatch) -> None:
     archives = _images(say)
+    unpacking = realnode.snapshotter(folder)
     nodes = realnode.layout(folder, chosen.nodes)
     realnode.make_network(folder, nodes)
     plane = ControlPlane(folder, programs, address=realnode.CONTROL_ADDRESS, network=realnode.network_pin(folder), fixed_ports=True)
@@ -244,16 +244,17 @@ def _build_real(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, progr
         folder, processes, realnode.network_pin(folder), f"{realnode.CONTROL_ADDRESS}:{plane.ports.api_server}"
     )
     state.save(folder, cluster)
-    with ThreadPoolExecutor(max_workers=len(nodes) + 1) as pool:
+    with ThreadPoolExecutor(max_workers=len(nodes) + 2) as pool:
         control: Future[None] = pool.submit(plane.start)
+
+        store = pool.submit(imagestore.ensure, archives, unpacking, processes, programs, say)
 
         def prepare(node: realnode.RealNode) -> None:
             name = node.node.name
-            realnode.make_node(node, programs, pki, plane.server, subtree.pods_root(name))
+            realnode.make_node(node, programs, pki, plane.server, subtree.pods_root(name), unpacking)
+            imagestore.copy(store.result(), node.folder / "var-lib" / "containerd")
             realnode.start_containerd(processes, node, groups[name])
-            _wait_socket(node, processes)
-            for reference in realnode.wanted_images(node.node, chosen.nodes, list(archives)):
-                realnode.import_image(folder, node, archives[reference])
+            realnode.wait_containerd(processes, node)
 
         prepared = {node.node.name: pool.submit(prepare, node) for node in nodes}
         control.result()
@@ -262,21 +263,9 @@ def _build_real(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, progr
         for node in nodes:
             prepared[node.node.name].result()
             realnode.start_kubelet(processes, node, groups[node.node.name])
-        say("images are on the nodes, kubelets start")
+        say("containerd runs on every node, kubelets start")
         realnode.start_proxy(processes, nodes[0], programs, pki, plane.server, system_group)
     apply_manifests(folder)
-
-
-def _wait_socket(node: realnode.RealNode, processes: Processes) -> None:
-    """containerd offers no event from outside; its own client waits for the socket inside the node instead."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        processes.check(f"containerd-{node.node.name}")
-        command = [*realnode.enter(processes.state, node), "/run/bin/ctr", "--namespace", "k8s.io", "version"]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(PAUSE_SECONDS)
-    raise SandboxError(f"containerd of node {node.node.name} does not answer. Its log: polyfleet-sandbox logs containerd-{node.node.name}")
 
 
 def _start_forwarder(folder: Path, processes: Processes, pin: Path | None, target: str | None) -> int:

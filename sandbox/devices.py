@@ -38,7 +38,8 @@ def change(folder: Path, found: state.Cluster, action: str, name: str, device: s
     state.write_atomically(path, "".join(f"{each}\n" for each in known if each in after))
     if found.kind == "virtual":
         _patch_virtual(folder, found, nodes[name], len(known) - len(after))
-    return f"{device} of node {name} is {'withdrawn' if action == 'withdraw' else 'back'}; {len(known) - len(after)} of {len(known)} are healthy"
+    done = "withdrawn" if action == "withdraw" else "back"
+    return f"{device} of node {name} is {done}; {len(known) - len(after)} of {len(known)} are healthy"
 
 
 def _withdrawn_file(folder: Path, kind: str, name: str) -> Path:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from sandbox import netns
+from sandbox.api import PAUSE_SECONDS
 from sandbox.controlplane import SERVICE_RANGE
 from sandbox.errors import SandboxError
 from sandbox.fleet import Node
@@ -93,29 +95,37 @@ def make_network(state: Path, nodes: list[RealNode]) -> None:
     netns.make_network(network_pin(state), script)
 
 
-def make_node(node: RealNode, binaries: Path, pki: Pki, server: str, pods_root: str) -> None:
-    """Write a node's files and make its mount namespace."""
+def make_folders(node: RealNode, unpacking: str) -> None:
+    """Make a node's folders and containerd's configuration."""
     config = node.folder / "config"
-    for path in (node.folder / "var-lib" / "kubelet", node.folder / "log", node.folder / "run", config / "cni", config / "kernel"):
+    for path in (node.folder / "var-lib", node.folder / "log", node.folder / "run", config / "cni", config / "kernel"):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in (node.folder / "var-lib", node.folder / "log"):
         path.chmod(0o755)  # pods of other users read their hostPaths below; the state folder itself keeps strangers of the host out
+    (node.folder / "var-lib" / "kubelet").mkdir(exist_ok=True)
+    (config / "containerd.toml").write_text(_containerd_config(unpacking))
+    for name, value in _KERNEL_VALUES.items():
+        (config / "kernel" / name.replace("/", ".")).write_text(value + "\n")
+
+
+def make_node(node: RealNode, binaries: Path, pki: Pki, server: str, pods_root: str, unpacking: str) -> None:
+    """Write a node's files and make its mount namespace."""
+    config = node.folder / "config"
+    make_folders(node, unpacking)
     node.devices_folder.mkdir(parents=True, exist_ok=True)
     pair = pki.kubelet_pair(node.node.name, node.address)
     shutil.copy(pki.ca, config / "ca.crt")
     shutil.copy(pair.certificate, config / "kubelet.crt")
     shutil.copy(pair.key, config / "kubelet.key")
     pki.kubeconfig(config / "kubeconfig", server, f"system:node:{node.node.name}", pair=pair)
-    (config / "containerd.toml").write_text(_containerd_config(_snapshotter(node.folder)))
     (config / "cni" / "10-bridge.conflist").write_text(_cni_config(node))
     (config / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet_config(node, pods_root)))
     (config / "resolv.conf").write_text(f"nameserver {DNS_ADDRESS}\n")
-    for name, value in _KERNEL_VALUES.items():
-        (config / "kernel" / name.replace("/", ".")).write_text(value + "\n")
-    netns.make_mounts(node.pin, _mount_script(node, binaries))
+    netns.make_mounts(node.pin, mount_script(node, binaries))
 
 
-def _mount_script(node: RealNode, binaries: Path) -> str:
+def mount_script(node: RealNode, binaries: Path) -> str:
+    """The shell script that arranges a node's view of the file system."""
     run = node.folder / "run"
     kernel = "\n".join(
         f"[ ! -e /proc/sys/{name} ] || mount -n --bind /run/node/config/kernel/{name.replace('/', '.')} /proc/sys/{name}"
@@ -141,14 +151,14 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "'\\''") + "'"
 
 
-def _snapshotter(folder: Path) -> str:
-    """overlayfs where the disk carries it (it is not possible on top of another overlay), else plain copies."""
-    trial = folder / "overlay-trial"
+def snapshotter(folder: Path) -> str:
+    """overlayfs where the disk of this folder carries it (it is not possible on top of another overlay), else plain copies."""
+    trial = folder / f"overlay-trial-{os.getpid()}"
     for name in ("lower", "upper", "work", "merged"):
         (trial / name).mkdir(parents=True, exist_ok=True)
-    options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
-    script = f"mount -t overlay -o {_quoted(Path(options))} overlay {_quoted(trial / 'merged')}"
-    done = subprocess.run(["unshare", "--mount", "sh", "-ec", script], capture_output=True, check=False)
+    options = "lowerdir=lower,upperdir=upper,workdir=work"
+    script = f"cd {_quoted(trial)} && mount -n -t overlay -o {options} overlay merged"
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-ec", script], capture_output=True, check=False)
     shutil.rmtree(trial)
     return "overlayfs" if done.returncode == 0 else "native"
 
@@ -221,7 +231,7 @@ def _kubelet_config(node: RealNode, pods_root: str) -> dict[str, object]:
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": pods_root,
-        "cgroupsPerQOS": False,
+        "cgroupsPerQOS": True,
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
@@ -244,13 +254,13 @@ def enter(state: Path, node: RealNode | None = None) -> list[str]:
     return ["nsenter", f"--net={network_pin(state)}", *mount, "--"]
 
 
-def start_containerd(processes: Processes, node: RealNode, group: Path) -> None:
+def start_containerd(processes: Processes, node: RealNode, group: Path | None) -> None:
     """Start a node's containerd; its shims inherit control group and namespaces."""
     processes.start(
         f"containerd-{node.node.name}",
         ["/run/bin/containerd", "--config", "/run/node/config/containerd.toml", "--log-level", "warn"],
         prefix=enter(processes.state, node),
-        cgroups=[group],
+        cgroups=[group] if group else [],
         env={"PATH": f"/run/bin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
     )
 
@@ -290,29 +300,29 @@ def start_proxy(processes: Processes, node: RealNode, binaries: Path, pki: Pki, 
     processes.start("kube-proxy", [binaries / "kube-proxy", f"--config={path}"], prefix=enter(processes.state), cgroups=[group])
 
 
+def wait_containerd(processes: Processes, node: RealNode) -> None:
+    """containerd offers no event from outside: its own client asks until it answers."""
+    name, deadline = f"containerd-{node.node.name}", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        processes.check(name)
+        try:
+            ctr(processes.state, node, "version")
+            return
+        except SandboxError:
+            time.sleep(PAUSE_SECONDS)
+    raise SandboxError(f"containerd of node {node.node.name} does not answer. Its log: polyfleet-sandbox logs {name}")
+
+
+def ctr(state: Path, node: RealNode, *arguments: str) -> str:
+    """Run containerd's client on a node, in the kubelet's namespace of images."""
+    command = [*enter(state, node), "/run/bin/ctr", "--namespace", "k8s.io", *arguments]
+    return netns.run(command, doing=f"run `ctr {' '.join(arguments[:2])}` on node {node.node.name}")
+
+
 def import_image(state: Path, node: RealNode, archive: Path) -> None:
     """Load one image archive into a node's containerd. The archive goes in as a stream: the node may not see the host's cache."""
+    command = [*enter(state, node), "/run/bin/ctr", "--namespace", "k8s.io", "images", "import", "-"]
     with archive.open("rb") as stream:
-        done = subprocess.run(
-            [*enter(state, node), "/run/bin/ctr", "--namespace", "k8s.io", "images", "import", "-"],
-            stdin=stream,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SandboxError(f"node {node.node.name} cannot load the image {archive.name}: {done.stderr.strip()[-400:]}")
-
-
-def wanted_images(node: Node, fleet: tuple[Node, ...], references: list[str]) -> list[str]:
-    """Which images a node needs: engines and plugins where devices are, the operator on nodes without (or anywhere if there are none)."""
-    has_system = any(each.devices is None for each in fleet)
-    found = []
-    for reference in sorted(references):
-        name = reference.rsplit("/", 1)[-1].split(":", 1)[0]
-        if name in ("engine", "device-plugin") and node.devices is None:
-            continue
-        if name == "operator" and node.devices is not None and has_system:
-            continue
-        found.append(reference)
-    return found
+        raise SandboxError(f"node {node.node.name} cannot load the image {archive}: {done.stderr.strip()[-400:]}")

@@ -62,6 +62,7 @@ def _stage(
 
 def stages() -> list[dict[str, Any]]:
     """The rules by which KWOK moves nodes and pods."""
+    ready, unready, gates_open = (_READY, "In", ["True"]), (_READY, "NotIn", ["True"]), (_GATES_LEFT, "In", ["0"])
     living = (".metadata.deletionTimestamp", "DoesNotExist", list[str]())
     failing = '.metadata.labels["pod-container-running-failed.stage.kwok.x-k8s.io"]'
     silent = '.metadata.labels["node-not-ready.stage.kwok.x-k8s.io"]'
@@ -69,12 +70,13 @@ def stages() -> list[dict[str, Any]]:
     crashed = _containers(False, "state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 1, reason: Error}}")
     addresses = (
         "hostIP: {{ NodeIPWith .spec.nodeName | Quote }}\n"
-        'podIP: {{ PodIPWith .spec.nodeName false ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) | Quote }}\n'
+        'podIP: {{ PodIPWith .spec.nodeName false (or .metadata.uid "") (or .metadata.name "") (or .metadata.namespace "") | Quote }}\n'
         "phase: Running\nstartTime: {{ $now | Quote }}\n"
     )
 
     def node_status(ready: str, reason: str) -> dict[str, Any]:
-        line = f'- {{type: Ready, status: "{ready}", reason: {reason}, lastHeartbeatTime: {{{{ $now | Quote }}}}, lastTransitionTime: {{{{ $now | Quote }}}}}}\n'
+        times = "lastHeartbeatTime: {{ $now | Quote }}, lastTransitionTime: {{ $now | Quote }}"
+        line = f'- {{type: Ready, status: "{ready}", reason: {reason}, {times}}}\n'
         return {"statusTemplate": _NOW + "conditions:\n" + line + "phase: Running\n"}
 
     def pod_status(text: str) -> dict[str, Any]:
@@ -89,19 +91,17 @@ def stages() -> list[dict[str, Any]]:
             pod_status(_conditions(Initialized="True", ContainersReady="True", Ready="False") + running + addresses), slow,
         ),
         _stage(
-            "pod-ready", "Pod",
-            [living, (".status.phase", "In", ["Running"]), (_READY, "NotIn", ["True"]), (_GATES_LEFT, "In", ["0"]), (failing, "NotIn", ["true"])],
+            "pod-ready", "Pod", [living, (".status.phase", "In", ["Running"]), unready, gates_open, (failing, "NotIn", ["true"])],
             pod_status(_conditions(Ready="True")), {},
         ),
+        _stage("pod-gated", "Pod", [living, ready, (_GATES_LEFT, "NotIn", ["0"])], pod_status(_conditions(Ready="False")), {}),
         _stage(
-            "pod-gated", "Pod", [living, (_READY, "In", ["True"]), (_GATES_LEFT, "NotIn", ["0"])], pod_status(_conditions(Ready="False")), {},
-        ),
-        _stage(
-            "pod-failing", "Pod", [living, (_READY, "In", ["True"]), (failing, "In", ["true"])],
+            "pod-failing", "Pod", [living, ready, (failing, "In", ["true"])],
             pod_status(_conditions(Ready="False", ContainersReady="False") + crashed), {},
         ),
         _stage(
-            "pod-delete", "Pod", [(".metadata.deletionTimestamp", "Exists", []), (".metadata.finalizers", "DoesNotExist", [])], {"delete": True}, {},
+            "pod-delete", "Pod", [(".metadata.deletionTimestamp", "Exists", []), (".metadata.finalizers", "DoesNotExist", [])],
+            {"delete": True}, {},
         ),
     ]  # fmt: skip
 

@@ -37,8 +37,8 @@ def _index() -> str:
     return "\n".join(
         [
             f"{_NOTE}# API reference\n",
-            f"All kinds belong to `{API_VERSION}`; `kubectl get {CATEGORY} -A` lists all of them. Use the short names or full names such as",
-            "`modeldeployments.polyfleet.io`: other projects use some of the plurals too.\n",
+            f"All kinds belong to `{API_VERSION}`; `kubectl get {CATEGORY} -A` lists all of them. Use the short names, or full names such",
+            "as `modeldeployments.polyfleet.io`: other projects use some of the plurals too.\n",
             "| Kind | Short | Scope | What it is |\n|---|---|---|---|",
             *rows,
             "\n[Conditions, reasons and events](conditions.md)\n",
@@ -70,7 +70,8 @@ def _page(kind: Kind) -> str:
 def _rows(schema: Schema, path: str) -> Iterator[str]:
     """One line per field, depth first; conditions have a page of their own."""
     required = schema.get("required", ())
-    for name, child in schema.get("properties", {}).items():
+    # Inherited fields come first in the models; readers look for what they must set.
+    for name, child in sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required):
         where = f"{path}.{name}"
         default = "required" if name in required else _literal(child["default"]) if "default" in child and child["default"] != {} else ""
         yield f"| `{where}` | {_type(child)} | {default} | {_cell(child.get('description', ''))} |"

@@ -53,10 +53,10 @@ def node_kinds() -> list[str]:
     """Both kinds where real nodes are possible; else process alone, with the probe's reason printed."""
     from sandbox import probe
 
-    result = probe.real_nodes()
-    if result.possible:
+    verdict = probe.probe()
+    if verdict.real:
         return ["real", "process"]
-    print(f"real nodes are not possible here: {result.reason}", flush=True)
+    print(f"real nodes are not possible here: {verdict.reason}", flush=True)
     return ["process"]
 
 
@@ -87,7 +87,8 @@ def main() -> int:
     for step in plan(args.only, args.kubeconfig):
         seconds = run(step)
         if seconds is None:
-            print(f"\nFAILED: {step.name}\nrepeat it alone: {' '.join(f'{k}={v}' for k, v in step.env.items())} {' '.join(step.command)}", file=sys.stderr)
+            alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
+            print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)
             return 1
         took.append((step.name, seconds))
     print("\n" + "\n".join(f"{seconds:7.1f} s  {name}" for name, seconds in took))

@@ -18,7 +18,7 @@ from polyfleet import compare
 from polyfleet.actions import Actions, Apply, Delete, PodPatch, StatusApply
 from polyfleet.cache import Cache
 from polyfleet.client import Client, Object
-from polyfleet.errors import ApiError, Conflict, NotFound, TooMany
+from polyfleet.errors import ApiError, Conflict, Invalid, NotFound, TooMany
 from polyfleet.expectations import Expectations
 from polyfleet.queue import Backoff, Clock
 from polyfleet.resources import BY_KIND, PODS
@@ -128,8 +128,17 @@ class Applier:
         return not (compare.covers(view, compare.wanted_view(act.manifest)) or compare.digest(view) == known.live)
 
     async def _apply(self, act: Apply, written: Written) -> None:
-        answer = await self._client.apply(act.manifest, force=act.force)
         kind = act.manifest["kind"]
+        try:
+            answer = await self._client.apply(act.manifest, force=act.force)
+        except Invalid:
+            # An item that somebody put into a list of ours stays there by the rules of apply, and may contradict ours (two ports of one
+            # name). A merge patch replaces the lists; it cannot create, so a manifest that is wrong by itself stays an error.
+            metadata = act.manifest["metadata"]
+            namespace, name = metadata.get("namespace", ""), metadata["name"]
+            if not act.force or self._cache.find(kind, namespace, name) is None:
+                raise
+            answer = await self._client.merge_patch(BY_KIND[kind], name, {"spec": act.manifest.get("spec")}, namespace)
         self._expectations.wrote(kind, answer)
         self._applied[_manifest_key(act.manifest)] = _Applied(compare.digest(act.manifest), compare.digest(_answer_view(answer)))
         written.count(f"apply {kind}")
@@ -156,7 +165,9 @@ class Applier:
             else:
                 body = {**act.body, "metadata": metadata}
                 answer = await self._client.merge_patch(PODS, act.name, body, act.namespace, subresource=act.subresource)
-        except (NotFound, Conflict):
+        except (NotFound, Conflict, Invalid) as error:
+            if isinstance(error, Invalid) and not _another_uid(error):
+                raise
             self._retry("stale Pod", 0.0)  # gone, or another pod of that name
             return
         self._expectations.wrote("Pod", answer)
@@ -187,6 +198,11 @@ class Applier:
         key = _key(act.kind, act.namespace, act.name) + "/status"
         self._applied[key] = _Applied(compare.digest(act.status), compare.digest(answer.get("status") or {}))
         written.count(f"status {act.kind}")
+
+
+def _another_uid(error: Invalid) -> bool:
+    """A merge patch that names a uid is refused in these words if the object of that name is another one."""
+    return any(cause.get("field") == "metadata.uid" for cause in error.details.get("causes") or ())
 
 
 def _plain(value: Any) -> Any:

@@ -1,40 +1,48 @@
 """Which gated pod gets which planned node, and the one patch that says so.
 
 Pods of one child are interchangeable, so the oldest waiting pod takes the first start of the plan. A start that waits for devices
-of a leaving replica is not given out yet: it comes back in the next plan, when the devices are free.
+of a leaving replica has its pod made, but the node is not given out before the devices are free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from placement.types import Plan, Start
 from polyfleet import naming
 from polyfleet.actions import PodPatch
-from polyfleet.children import Child
+from polyfleet.children import Child, condition_true
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.state import PodState
 
+FIRST_DELAY_SECONDS = 5
+LONGEST_DELAY_SECONDS = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One replica that may start now: in which child, and on which node."""
+    """One replica that is to start: in which child, and on which node."""
 
     child: str  # name of the Deployment
     pool: str
     node: str
     start: Start
 
+    @property
+    def ready(self) -> bool:
+        return not self.start.after
+
 
 def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
-    """The starts of one model that may be carried out in this cycle, in the plan's order."""
+    """The starts of one model, in the plan's order."""
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
     found: list[Slot] = []
     for start in plan.starts:
-        if start.model != view.key or start.after:
+        if start.model != view.key:
             continue
         pool = pools[start.cell]
         if view.hold:
@@ -48,11 +56,25 @@ def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
     return tuple(found)
 
 
-def pins(inputs: Inputs, view: ModelView, given: Sequence[Slot]) -> tuple[PodPatch, ...]:
+def rests(child: Child, now: str | None) -> bool:
+    """Whether a child whose pods were rejected is not tried again yet: 5 s, then twice as long each time, at most 5 minutes.
+
+    The failed pods that are kept tell how often; without a time nothing rests.
+    """
+    if now is None or not child.failed or any(condition_true(pod, "ContainersReady") for pod in child.live):
+        return False
+    delay = min(FIRST_DELAY_SECONDS * 2 ** (len(child.failed) - 1), LONGEST_DELAY_SECONDS)
+    last = max(datetime.fromisoformat(pod.created) for pod in child.failed)
+    return datetime.fromisoformat(now) < last + timedelta(seconds=delay)
+
+
+def pins(inputs: Inputs, view: ModelView, given: Sequence[Slot], now: str | None = None) -> tuple[PodPatch, ...]:
     """Waiting pods and slots of each child, paired in order."""
     patches: list[PodPatch] = []
     for child in view.children:
-        places = [slot for slot in given if slot.child == child.name]
+        if rests(child, now):
+            continue
+        places = [slot for slot in given if slot.child == child.name and slot.ready]
         patches.extend(_pin(inputs.fleet, child, pod, slot) for pod, slot in zip(child.waiting, places, strict=False))
     return tuple(patches)
 

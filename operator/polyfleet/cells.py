@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from hwprofiles import legal_sizes, whole_node_only
 from hwprofiles.schema import decimal_float
-
 from placement.types import Cell, Node, Stock
 from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inventory import device_names, devices_of
@@ -50,11 +49,13 @@ def build(fleet: Fleet, ours: Collection[str], gone: Collection[str]) -> tuple[t
             continue
         if not pool.nodes:
             group = _Group("", "", pool.shared)
-            cells.setdefault(group.name(pool.name), _cell(fleet, pool, group))
+            cells[group.name(pool.name)] = _cell(fleet, pool, group)
         for node in pool.nodes:
             group = _group(pool, node)
-            cell = cells.setdefault(group.name(pool.name), _cell(fleet, pool, group))
-            nodes.append(_node(fleet, pool, node, cell, ours, gone))
+            name = group.name(pool.name)
+            if name not in cells:
+                cells[name] = _cell(fleet, pool, group)
+            nodes.append(_node(fleet, pool, node, cells[name], ours, gone))
     return tuple(cells[name] for name in sorted(cells)), tuple(sorted(nodes, key=lambda node: node.name))
 
 

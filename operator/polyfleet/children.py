@@ -13,6 +13,14 @@ from polyfleet import naming
 from polyfleet.inventory import node_of
 from polyfleet.state import DeploymentState, Observed, PodState
 
+# Failed attempts that are kept: enough to count a growing delay, few enough to be no litter.
+KEPT_FAILED = 7
+
+
+def condition_true(pod: PodState, kind: str) -> bool:
+    found = pod.conditions.get(kind)
+    return found is not None and found.status == "True"
+
 
 @dataclass(frozen=True, slots=True)
 class Child:
@@ -63,6 +71,18 @@ class Child:
     def live(self) -> tuple[PodState, ...]:
         """Pods that the ReplicaSet counts: neither finished nor being deleted."""
         return tuple(pod for pod in self.pods if not pod.finished and not pod.deleting)
+
+    @property
+    def failed(self) -> tuple[PodState, ...]:
+        return tuple(pod for pod in self.pods if pod.phase == "Failed" and not pod.deleting)
+
+    def spent(self) -> tuple[PodState, ...]:
+        """Failed pods that may go. The last ones stay while no other pod of the child is up: they carry the reason, and their
+        number is how often it was tried in vain."""
+        up = any(condition_true(pod, "ContainersReady") for pod in self.live)
+        if up or (not self.live and not self.deployment.replicas):
+            return self.failed
+        return self.failed[: -KEPT_FAILED] if len(self.failed) > KEPT_FAILED else ()
 
     @property
     def waiting(self) -> tuple[PodState, ...]:

@@ -56,6 +56,14 @@ async def load_configuration(environ: Mapping[str, str] = os.environ) -> kube.Co
     return configuration
 
 
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(part) for part in value]
+    return value
+
+
 class Client:
     """One connection pool to one API server. `fence` raises when this process may not write."""
 
@@ -159,12 +167,15 @@ class Client:
     async def apply(
         self, manifest: Mapping[str, Any], *, force: bool = True, subresource: str = "", manager: str = FIELD_MANAGER
     ) -> Object:
-        """Server-side apply of a whole object, or of its status when `subresource` says so."""
+        """Server-side apply of a whole object, or of its status when `subresource` says so.
+
+        Nulls are left out first: in an apply they mean "not given", yet a CRD's schema refuses them where it wants a string.
+        """
         resource = BY_KIND[manifest["kind"]]
         metadata = manifest["metadata"]
         path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
         params = {"fieldManager": manager, "force": "true" if force else "false"}
-        return await self._write("PATCH", "apply", resource, path, params, manifest, APPLY, True)
+        return await self._write("PATCH", "apply", resource, path, params, without_nulls(manifest), APPLY, True)
 
     async def merge_patch(
         self,

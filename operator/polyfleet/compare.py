@@ -18,7 +18,9 @@ def covers(live: Any, want: Any) -> bool:
     if want is None:
         return True  # null in an applied object means "not given"
     if isinstance(want, Mapping):
-        return isinstance(live, Mapping) and all(covers(live.get(key), value) for key, value in want.items()) if want else True
+        if live is None:
+            return not want  # the API server drops an empty object where it means nothing
+        return isinstance(live, Mapping) and all(covers(live.get(key), value) for key, value in want.items())
     if isinstance(want, Sequence) and not isinstance(want, str):
         if live is None:
             return not want

@@ -2,7 +2,7 @@
 
     inputs = prepare(observed)
     plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
-    act(observed, inputs, plan)                                 # deletes, applies, pod patches
+    act(observed, inputs, plan, now=...)                        # deletes, applies, pod patches
     report(observed, inputs, plan, now=...)                     # statuses and events
 """
 
@@ -18,20 +18,21 @@ from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.prepare import prepare
 from polyfleet.render import budget, deployment, pool, service
-from polyfleet.report import report
 from polyfleet.serving import admit, drain, withdraw
 from polyfleet.snapshot import standings
 from polyfleet.state import Observed
+from polyfleet.status import report
 
 __all__ = ["Inputs", "act", "prepare", "report"]
 
 
-def act(observed: Observed, inputs: Inputs, plan: Plan) -> Actions:
+def act(observed: Observed, inputs: Inputs, plan: Plan, *, now: str | None = None) -> Actions:
+    """`now` (RFC 3339) only spaces out retries of pods that a node rejected; without it they are retried at once."""
     deletes: list[Delete] = []
     applies: list[Apply] = [_pool(fleet_pool) for fleet_pool in _missing_pools(inputs.fleet)]
     patches: list[PodPatch] = []
     for _, view in sorted(inputs.models.items()):
-        _model(observed, inputs, plan, view, deletes, applies, patches)
+        _model(observed, inputs, plan, view, now, deletes, applies, patches)
     return Actions(
         deletes=tuple(sorted(deletes, key=lambda act: (act.namespace, act.name, act.kind, act.uid))),
         applies=tuple(sorted(applies, key=_apply_order)),
@@ -57,6 +58,7 @@ def _model(
     inputs: Inputs,
     plan: Plan,
     view: ModelView,
+    now: str | None,
     deletes: list[Delete],
     applies: list[Apply],
     patches: list[PodPatch],
@@ -67,7 +69,7 @@ def _model(
     _deployments(observed, view, decided.sizes, applies, deletes)
     if not inputs.fleet.unknown:
         deletes.extend(_pods(view, decided))
-    patches.extend(binding.pins(inputs, view, slots))
+    patches.extend(binding.pins(inputs, view, slots, now))
     leaving = {item.pod.uid for item in decided.drain}
     for item in standings(view):
         if item.pod.deleting:
@@ -113,20 +115,17 @@ def _deployments(
 
 
 def _pods(view: ModelView, decided: workloads.Workload) -> list[Delete]:
-    found: list[Delete] = []
-    for pod in view.doomed:
-        found.append(
-            Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its planned node can no longer take it")
-        )
+    found = [
+        Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its planned node can no longer take it")
+        for pod in view.doomed
+    ]
     for child in view.children:
         found += [
             Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its gate was lifted without a node")
             for pod in child.stray
         ]
         found += [
-            Delete("Pod", pod.namespace, pod.name, pod.uid, None, f"failed: {pod.reason or 'Failed'}")
-            for pod in child.pods
-            if pod.phase == "Failed" and not pod.deleting
+            Delete("Pod", pod.namespace, pod.name, pod.uid, None, f"failed: {pod.reason or 'Failed'}") for pod in child.spent()
         ]
     found += [Delete("Pod", pod.namespace, pod.name, pod.uid, None, "drained") for pod in decided.remove]
     return found

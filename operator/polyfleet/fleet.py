@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hwprofiles import HardwareProfileSpec, MatchReason, NodeMatch, advertised_alias, match_node
-
 from polyfleet import naming
 from polyfleet.api import AcceleratorPoolSpec, FleetPolicySpec
 from polyfleet.inventory import (
@@ -244,7 +243,7 @@ def _node(pool: Pool, node: NodeState, resource: str, match: NodeMatch, held: He
     if pool.profile is None:
         return FleetNode(node, pool.name, "", 0, 0, 0, NO_MATCHING_PROFILE)
     names = device_names(pool.profile)
-    reason = exclusion(node, resource, pool.tolerations)
+    reason = exclusion(node, resource, pool.profile, pool.tolerations)
     if match.profile not in (None, pool.profile_name) and pool.profile.match:
         # The pool's selector caught a node that is plainly other silicon.
         reason = NO_MATCHING_PROFILE

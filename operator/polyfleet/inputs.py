@@ -24,6 +24,7 @@ class ModelView:
     target: int
     accepted: Fault | None = None
     hold: bool = False  # sizes are kept and never grown: the spec is not accepted, or paused
+    refill: bool = False  # held, and a dead replica is replaced
     rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
     frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer
     superseded: frozenset[str] = frozenset()  # frozen pods that leave once their replacement serves

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hwprofiles import HardwareProfileSpec, shared_reason
-
 from polyfleet import naming
 from polyfleet.state import NodeState, PodState, Taint
 
@@ -21,6 +20,7 @@ TAINTED = "Tainted"
 DEVICES_MISSING = "DevicesMissing"
 DEVICES_WITHDRAWN = "DevicesWithdrawn"
 SHARED_DEVICES = "SharedDevices"
+DRIVER_TOO_OLD = "DriverTooOld"
 NO_MATCHING_PROFILE = "NoMatchingProfile"
 
 _SHARED_SUFFIX = ".shared"
@@ -110,7 +110,24 @@ def intolerable(node: NodeState, tolerations: Iterable[Toleration]) -> tuple[Tai
     )
 
 
-def exclusion(node: NodeState, resource: str, tolerations: Iterable[Toleration]) -> str:
+def driver_fault(node: NodeState, profile: HardwareProfileSpec) -> str:
+    """What every engine of the profile misses on this node, in words; "" if one of them can run. An absent label is unknown, not old."""
+    faults: list[str] = []
+    for name, engine in sorted((profile.engines or {}).items()):
+        unmet = [item for item in engine.requires if item.node_label in node.labels and _below(node.labels[item.node_label], item.min)]
+        if not unmet:
+            return ""
+        faults += [f"{name} needs {item.node_label} >= {item.min}, node has {node.labels[item.node_label]}" for item in unmet]
+    return "; ".join(faults)
+
+
+def _below(have: str, least: str) -> bool:
+    """Compared number by number; text that is no version is never called old."""
+    numbers = [[int(part) if part.isdecimal() else -1 for part in text.split(".")] for text in (have, least)]
+    return -1 not in numbers[0] and numbers[0] < numbers[1]
+
+
+def exclusion(node: NodeState, resource: str, profile: HardwareProfileSpec, tolerations: Iterable[Toleration]) -> str:
     """Why the node may take no new replica, by precedence; "" if it may.
 
     Sharing is judged apart, because models that allow it may use shared devices.
@@ -126,4 +143,4 @@ def exclusion(node: NodeState, resource: str, tolerations: Iterable[Toleration])
         return DEVICES_MISSING
     if node.allocatable[resource] <= 0:
         return DEVICES_WITHDRAWN if node.capacity.get(resource, 0) > 0 else DEVICES_MISSING
-    return ""
+    return DRIVER_TOO_OLD if driver_fault(node, profile) else ""

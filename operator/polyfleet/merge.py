@@ -12,7 +12,6 @@ from typing import Any
 
 from hwprofiles import HardwareProfileSpec, Throughput
 from hwprofiles.schema import decimal
-
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.api.modeldeployment import ModelShape, Parallelism, Variant
 

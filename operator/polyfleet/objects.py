@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from hwprofiles import HardwareProfileSpec
 from pydantic import ValidationError
 
+from hwprofiles import HardwareProfileSpec
 from polyfleet.api import AcceleratorPoolSpec, FleetPolicySpec, ModelDeploymentSpec
+from polyfleet.api.objects import describe
 from polyfleet.state import CustomState, Observed
 
 Spec = TypeVar("Spec", ModelDeploymentSpec, HardwareProfileSpec, AcceleratorPoolSpec, FleetPolicySpec)
 
-_MAX_FAULTS = 5
 _MAX_MESSAGE = 1024
 
 
@@ -48,22 +48,11 @@ class Objects:
     policy_fault: str = ""
 
 
-def _faults(error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors(include_url=False)[:_MAX_FAULTS]:
-        where = ".".join(str(part) for part in fault["loc"])
-        lines.append(f"spec.{where}: {fault['msg']}" if where else f"spec: {fault['msg']}")
-    left_out = error.error_count() - _MAX_FAULTS
-    if left_out > 0:
-        lines.append(f"and {left_out} more")
-    return "; ".join(lines)[:_MAX_MESSAGE]
-
-
 def parse(state: CustomState, model: type[Spec]) -> Parsed[Spec]:
     try:
         return Parsed(state, model.parse(dict(state.spec)))
     except ValidationError as error:
-        return Parsed(state, None, _faults(error))
+        return Parsed(state, None, describe(error, "spec")[:_MAX_MESSAGE])
 
 
 def _all(states: Iterable[CustomState], model: type[Spec]) -> tuple[Parsed[Spec], ...]:

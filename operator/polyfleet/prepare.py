@@ -131,8 +131,9 @@ def _with_frozen(view: ModelView) -> ModelView:
     items = snapshot.standings(view)
     staying = [item for item in items if not item.leaving]
     if view.hold:
-        missing = view.target - len(staying)
-        return replace(view, frozen=frozenset(item.pod.uid for item in staying)) if missing > 0 else view
+        if view.target <= len(staying):
+            return view
+        return replace(view, frozen=frozenset(item.pod.uid for item in staying), refill=True)
     if view.spec is None or not view.resolution.options:
         return view
     kept = {option.id for option in view.resolution.options}

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwprofiles.schema import decimal_float, duration_seconds
-
 from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot
 from polyfleet import cells, naming
 from polyfleet.api import FleetPolicySpec
@@ -114,8 +113,9 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec)
     models: list[Model] = []
     options: list[Option] = []
     for key, view in sorted(views.items()):
-        options.extend(_options(view, fleet))
-        known = {option.id for option in options}
+        own = _options(view)
+        options.extend(own)
+        known = {option.id for option in own}
         for order, item in enumerate(standings(view)):
             if item.pod.uid in view.frozen:
                 continue
@@ -152,7 +152,7 @@ def _devices(fleet: Fleet, item: Standing) -> int:
     return found or item.child.devices or sum(item.pod.requests.values()) or 1
 
 
-def _options(view: ModelView, fleet: Fleet) -> list[Option]:
+def _options(view: ModelView) -> list[Option]:
     if view.hold:
         found: dict[str, Option] = {}
         for child in view.children:
@@ -192,7 +192,7 @@ def _model(view: ModelView) -> Model:
             max_replicas=size,
             tenant=view.state.namespace,
             shared_ok=spec is not None and spec.placement.sharing == "Shared",
-            hold=not view.frozen,
+            hold=not view.refill,
         )
     spread = spec.placement.spread
     cost = spec.placement.max_hourly_cost

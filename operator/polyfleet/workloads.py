@@ -1,6 +1,6 @@
 """Sizes of the children, and which pods leave now.
 
-A child's size = replicas that stay + starts that may happen now + victims that are not seen draining yet.
+A child's size = replicas that stay + starts of the plan + victims that are not seen draining yet.
 
 A victim leaves in three looks at the cluster, so that its requests end first and the ReplicaSet removes the right pod:
 1. `polyfleet.io/serving` False, the lowest deletion cost and the draining label are patched; the size still counts it;
@@ -53,6 +53,10 @@ def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...])
         sizes.setdefault(child.name, 0)
         if frozen:
             sizes[child.name] = max(sizes[child.name], child.deployment.replicas)
+        elif view.hold:
+            # The size of a held model is what its children say: nothing but a finished drain lowers it.
+            drained = sum(1 for item in items if item.child.name == child.name and item.leaving and not item.pod.deleting)
+            sizes[child.name] = max(sizes[child.name], child.deployment.replicas - drained)
     remove = () if frozen else tuple(pod for child in view.children for pod in _direct(view, child.name, sizes[child.name], items))
     return Workload(dict(sorted(sizes.items())), tuple(drain), remove, tuple(held))
 

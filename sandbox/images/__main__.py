@@ -1,4 +1,4 @@
-"""`python -m sandbox.images [NAME…]`: build what is missing and print reference and archive of each image."""
+"""`python -m sandbox.images [NAME…]`: build what is missing and print reference and archive of each image (tab-separated)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import argparse
 import sys
 
 from sandbox.errors import SandboxError
-from sandbox.images import ensure
+from sandbox.images.build import ensure, with_engine
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.images", description="Build the sandbox's images into the cache.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="operator, engine, device-plugin, pause (default: all)")
-    names = parser.parse_args(argv).names
+    parser.add_argument("--engine", metavar="PROGRAM", help="build into this container engine instead (docker, podman); prints references")
+    arguments = parser.parse_args(argv)
     try:
-        for reference, path in ensure(lambda line: print(line, file=sys.stderr, flush=True), names or None).items():
+        if arguments.engine:
+            print("\n".join(with_engine(arguments.engine, _say)))
+            return 0
+        for reference, path in ensure(_say, arguments.names or None).items():
             print(f"{reference}\t{path}")
     except SandboxError as error:
         print(f"error: {error}", file=sys.stderr)

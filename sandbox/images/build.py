@@ -82,6 +82,21 @@ def _build(wanted: list[Recipe], listings: dict[str, str], found: dict[str, Path
     storage.prune()
 
 
+def with_engine(engine: str, progress: Progress) -> list[str]:
+    """Build the same Dockerfiles with a container engine's own `build` (docker, podman), on its own base; returns the references."""
+    clock = Clock(progress)
+    pinned = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    with exclusive(cache_folder("images") / ".lock", progress):
+        for recipe in recipes():
+            unpacked = packages.ensure(recipe.name, lock.subset(pinned, recipe.requires, recipe.without), clock)
+            clock(f"image {recipe.name}: building with {engine}")
+            with tempfile.TemporaryDirectory(prefix=f".{recipe.name}.", dir=cache_folder("images")) as folder:
+                context = Path(folder) / "context"
+                fill_context(recipe, unpacked, context, clock)
+                run(f"image {recipe.name}", [engine, "build", "--tag", recipe.reference, "--file", ROOT / recipe.dockerfile, context])
+    return [recipe.reference for recipe in recipes()]
+
+
 def fill_context(recipe: Recipe, unpacked: Path, context: Path, progress: Progress) -> None:
     """The build context that the Dockerfile's COPY lines name. Big files are linked, not copied."""
     shutil.copytree(unpacked, context / "packages", copy_function=_link, symlinks=True)
@@ -133,7 +148,9 @@ def _key(recipe: Recipe, listing: str) -> str:
 
 
 def _pause_key() -> str:
-    return _hash([FORMAT, PAUSE, oci.architecture(), *((_PAUSE_SOURCES / name).read_text(encoding="utf-8") for name in ("go.mod", "main.go"))])
+    return _hash(
+        [FORMAT, PAUSE, oci.architecture(), *((_PAUSE_SOURCES / name).read_text(encoding="utf-8") for name in ("go.mod", "main.go"))]
+    )
 
 
 def _hash(parts: Collection[str]) -> str:
@@ -146,7 +163,18 @@ def _pause(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pause.", dir=target.parent) as folder:
         program, archive = Path(folder) / "pause", Path(folder) / "pause.tar"
-        command = [go, "-C", _PAUSE_SOURCES, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program, "."]
+        command: list[str | Path] = [
+            go,
+            "-C",
+            _PAUSE_SOURCES,
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags=-s -w",
+            "-o",
+            program,
+            ".",
+        ]
         run("image pause", command, env={"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"})
         layer = oci.layer_of({"pause": (program.read_bytes(), 0o755)})
         oci.write_image(archive, PAUSE, layer, {"Entrypoint": ["/pause"], "User": "65535:65535"})
@@ -155,7 +183,9 @@ def _pause(target: Path) -> None:
 
 def _remove_old(name: str, newest: Path) -> None:
     """Keep the archives that were used last."""
-    others = sorted((path for path in cache_folder("images").glob(f"*/{name}.tar") if path != newest), key=lambda path: path.stat().st_mtime)
+    others = sorted(
+        (path for path in cache_folder("images").glob(f"*/{name}.tar") if path != newest), key=lambda path: path.stat().st_mtime
+    )
     for path in others[: max(0, len(others) - (KEPT_VERSIONS - 1))]:
         path.unlink(missing_ok=True)
         try:

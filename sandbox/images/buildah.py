@@ -69,7 +69,18 @@ class Buildah:
         options = [f"--build-arg={key}={value}" for key, value in sorted(arguments.items())]
         timestamp = f"--timestamp={oci.EPOCH}"
         self._call(
-            f"image {name}", "build", "--quiet", "--layers", "--pull=never", timestamp, *options, "--file", dockerfile, "--tag", tag, context
+            f"image {name}",
+            "build",
+            "--quiet",
+            "--layers",
+            "--pull=never",
+            timestamp,
+            *options,
+            "--file",
+            dockerfile,
+            "--tag",
+            tag,
+            context,
         )
         return tag
 

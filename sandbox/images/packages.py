@@ -36,15 +36,21 @@ FORMAT = "1"
 """Part of the cache key: raise it when the way of unpacking changes."""
 
 
-def platforms(machine: str) -> list[str]:
+def machine() -> str:
+    """This machine's architecture in the words of wheel platforms."""
+    name = platform.machine().lower()
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
+
+
+def platforms(architecture: str) -> list[str]:
     """The wheel platforms that the image can run, best first."""
-    legacy = {"x86_64": ["manylinux2014", "manylinux2010", "manylinux1"], "aarch64": ["manylinux2014"]}.get(machine, [])
-    return [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)] + [f"{name}_{machine}" for name in legacy]
+    legacy = {"x86_64": ["manylinux2014", "manylinux2010", "manylinux1"], "aarch64": ["manylinux2014"]}.get(architecture, [])
+    return [f"manylinux_2_{minor}_{architecture}" for minor in range(GLIBC_MINOR, 4, -1)] + [f"{name}_{architecture}" for name in legacy]
 
 
 def key(requirements: str) -> str:
     """The content hash of a package folder."""
-    content = "\0".join((FORMAT, PYTHON, platform.machine(), *_UNUSED, requirements))
+    content = "\0".join((FORMAT, PYTHON, machine(), *_UNUSED, requirements))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -69,21 +75,36 @@ def cached_folder(target: Path, fill: Callable[[Path], None]) -> Path:
 
 def pip_install(what: str, requirements: Path, target: Path, *options: str) -> None:
     """pip with hashes required and nothing resolved: what the file pins is what lands in the folder."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--no-compile"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+        "--no-compile",
+    ]
     # --target refuses to run under a user-wide or virtual environment's own install options, so those are switched off.
     run(what, [*command, *options, "--target", target, "-r", requirements], env={"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"})
 
 
 def _fill(name: str, requirements: str, fresh: Path, progress: Progress) -> None:
     progress(f"image {name}: unpacking its Python packages")
-    machine = platform.machine()
     listing = fresh / "requirements.txt"
     listing.write_text(requirements, encoding="utf-8")
-    fit = [f"--platform={tag}" for tag in platforms(machine)]
+    fit = [f"--platform={tag}" for tag in platforms(machine())]
     pip_install(
-        f"image {name}: its Python packages", listing, fresh, "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp", *fit
+        f"image {name}: its Python packages",
+        listing,
+        fresh,
+        "--only-binary=:all:",
+        f"--python-version={PYTHON}",
+        "--implementation=cp",
+        *fit,
     )
-    for pattern in (*_UNUSED, *(f"pulp/solverdir/cbc/linux/{folder}" for arch, folder in _CBC.items() if arch != machine)):
+    for pattern in (*_UNUSED, *(f"pulp/solverdir/cbc/linux/{folder}" for arch, folder in _CBC.items() if arch != machine())):
         for path in sorted(fresh.glob(pattern)):
             if path.is_dir():
                 shutil.rmtree(path)

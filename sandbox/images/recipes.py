@@ -71,9 +71,9 @@ def recipes() -> tuple[Recipe, ...]:
         Recipe(
             name="engine",
             dockerfile="sandbox/engine/Dockerfile",
-            requires=("aiohttp", "gguf", "jinja2", "numpy", "tokenizers", "xllamacpp"),
-            # tokenizers asks a hub for files by name only in calls that the engine does not make, gguf likewise: 30 MB less.
-            without=("huggingface-hub", "requests"),
+            requires=("aiohttp", "jinja2", "numpy", "prometheus-client", "tokenizers", "xllamacpp"),
+            # Needed only to fetch a tokenizer by name from a hub, which the engine never does: 30 MB less.
+            without=("huggingface-hub",),
             sources=(("sandbox/__init__.py", "sandbox/__init__.py"), ("sandbox/engine", "sandbox/engine")),
             weights=True,
         ),

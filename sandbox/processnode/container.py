@@ -36,6 +36,8 @@ class Supervisor:
         self._node, self._pod, self._spec, self._policy, self._changed = node, pod, spec, policy, changed
         self._stopping = asyncio.Event()
         self._run: Run | None = None
+        self._adopted: Run | None = None
+        self._deadline: Deadline | None = None
         self._probes = ContainerProbes({})
         self._restarting: asyncio.Task[None] | None = None
         self._crash: asyncio.Task[None] | None = None
@@ -45,7 +47,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Live until no further run will come, or until stopped."""
-        run = self._recover()
+        run, self._adopted = self._adopted, None
         while not self._stopping.is_set() and not (run is None and self.record.done):
             run = run or await self._begin()
             if run is not None:
@@ -54,10 +56,15 @@ class Supervisor:
 
     async def stop(self, deadline: Deadline) -> None:
         """Stop for good; returns when nothing of the container runs any more."""
+        self._deadline = deadline
         self._stopping.set()
-        if self._run is not None:
-            self._event("Normal", "Killing", f"Stopping container {self.record.name}")
-            await self._end(self._run, deadline)
+        run = self._run or self._adopted
+        if run is None:
+            return
+        self._event("Normal", "Killing", f"Stopping container {self.record.name}")
+        await self._end(run, deadline)
+        if run is self._adopted:  # stopped before `run` came to attend it
+            self._record_end(await run.wait(), run.started_at)
 
     def conclude(self) -> None:
         """Turn a container that waited when its pod was stopped into one that has ended."""
@@ -76,16 +83,24 @@ class Supervisor:
 
     # -- from nothing to a run ---------------------------------------------------------------------------------------------------
 
-    def _recover(self) -> Run | None:
-        """The run that an earlier agent started and did not see the end of."""
+    def adopt(self) -> bool:
+        """Take over the run that an earlier agent started and did not see the end of; True when there is one.
+
+        Called before anything is reported, so that the agent's restart flips nothing: a run counts as running until its end is read.
+        """
         if self.record.attempt == 0 or isinstance(self.record.state, Terminated):
-            return None
-        run = Run.find(self.folder / str(self.record.attempt))
-        known = {status["name"]: status for status in (self._pod.object.get("status") or {}).get("containerStatuses") or []}
-        status = known.get(self.record.name, {})
-        if run is not None and run.alive and status.get("containerID") == self._container_id():
-            self.record.started, self.record.ready = bool(status.get("started")), bool(status.get("ready"))
-        return run
+            return False
+        self._adopted = Run.find(self.folder / str(self.record.attempt))
+        if self._adopted is None:
+            return False
+        self.record.container_id = self._container_id()
+        if self._adopted.started_at is not None:
+            self.record.state = Running(self._adopted.started_at)
+        pod_status = self._pod.object.get("status") or {}
+        for known in pod_status.get("containerStatuses") or []:
+            if known["name"] == self.record.name and known.get("containerID") == self.record.container_id:
+                self.record.started, self.record.ready = bool(known.get("started")), bool(known.get("ready"))
+        return True
 
     async def _begin(self) -> Run | None:
         """Everything up to a started process; None when stopped meanwhile."""
@@ -115,6 +130,8 @@ class Supervisor:
         self.record.attempt += 1
         self._set(Waiting("ContainerCreating"))  # saved before the start: a run is looked for under this number after a crash
         run = await Run.start(self.folder / str(self.record.attempt), prepared, self._node.lock)
+        if run.started_at is not None:
+            self._event("Normal", "Started", f"Started container {self.record.name}")
         self._remove_old_runs()
         return run
 
@@ -163,10 +180,11 @@ class Supervisor:
         if started is not None:
             self._probes = ContainerProbes.of(self._spec)
             self._probes.resume(self.record.started, self.record.ready)
-            self.record.state = Running(started)
             self._settle()
-            self._event("Normal", "Started", f"Started container {self.record.name}")
+            self._set(Running(started))
             self._arm_crash(run)
+        if self._deadline is not None:  # the stop came while the process was being started
+            self._restarting = asyncio.create_task(self._end(run, self._deadline))
         prober = Prober(self._spec, self._pod.ip, run.environment, self.folder / "root")
         asking = asyncio.create_task(prober.run(self._probes, self._answered))
         try:
@@ -205,10 +223,10 @@ class Supervisor:
             self._restarting = asyncio.create_task(self._end(run, Deadline(float(grace))))
 
     def _settle(self) -> None:
-        before = (self.record.state, self.record.started, self.record.ready)
+        before = (self.record.started, self.record.ready)
         self.record.started = self._probes.started
         self.record.ready = self._probes.ready and not self._faults.never_ready
-        if before != (self.record.state, self.record.started, self.record.ready) or isinstance(self.record.state, Running):
+        if before != (self.record.started, self.record.ready):
             self._changed()
 
     def _arm_crash(self, run: Run) -> None:

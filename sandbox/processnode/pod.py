@@ -40,6 +40,7 @@ class PodWorker:
         self._rejected: tuple[str, str] | None = None
         self._stop = asyncio.Event()
         self._removed = False
+        self._recorded: dict[str, Any] = {}
         self._deadline: Deadline | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         spec = obj["spec"]
@@ -94,6 +95,8 @@ class PodWorker:
 
     async def run(self) -> None:
         """From the first sight of the pod to its end."""
+        adopted = [supervisor.adopt() for supervisor in (*self.init, *self.main)]
+        self._sandbox_ready = any(adopted)
         reporting = asyncio.create_task(self.reporter.run())
         try:
             self.update(self.pod.object)
@@ -217,13 +220,16 @@ class PodWorker:
 
     def _changed(self) -> None:
         metadata = self.pod.object["metadata"]
-        store.save(
-            self.pod.folder,
-            {
-                "namespace": metadata["namespace"], "name": metadata["name"], "ip": self.pod.ip,
-                "startedAt": timestamps.micros(self._started_at), "rejected": self._rejected,
-                "devices": {name: list(ids) for name, ids in sorted(self.pod.devices.items())},
-                "containers": {s.record.name: s.record.to_json() for s in (*self.init, *self.main)},
-            },
-        )  # fmt: skip
+        record = {
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "ip": self.pod.ip,
+            "startedAt": timestamps.micros(self._started_at),
+            "rejected": self._rejected,
+            "devices": {name: list(ids) for name, ids in sorted(self.pod.devices.items())},
+            "containers": {s.record.name: s.record.to_json() for s in (*self.init, *self.main)},
+        }
+        if record != self._recorded:
+            store.save(self.pod.folder, record)
+            self._recorded = record
         self.reporter.dirty.set()

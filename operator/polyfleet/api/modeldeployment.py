@@ -37,6 +37,7 @@ from polyfleet.api.types import (
 
 Size = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Replicas = Annotated[int, Field(strict=True, ge=0, le=10000)]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=86400)]
 Number = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 Modality = Literal["Text", "Image", "Audio", "Video"]
 
@@ -77,12 +78,12 @@ class VariantModel(_Weights):
 
 
 class ScaleUp(Model):
-    stabilization_window_seconds: Annotated[Replicas | None, Field(description="Time that a need must last, s.")] = None
+    stabilization_window_seconds: Annotated[Seconds | None, Field(description="Time that a need must last, s.")] = None
     max_events_per_hour: Annotated[Positive | None, Field(description="Changes per hour.")] = None
 
 
 class ScaleDown(Model):
-    stabilization_window_seconds: Annotated[Replicas | None, Field(description="Time that a surplus must last, s.")] = None
+    stabilization_window_seconds: Annotated[Seconds | None, Field(description="Time that a surplus must last, s.")] = None
     max_events_per_hour: Annotated[Positive | None, Field(description="Changes per hour.")] = None
 
 

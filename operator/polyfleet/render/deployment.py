@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwprofiles.schema import duration_seconds
-
 from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.children import Child
@@ -52,7 +51,7 @@ def owner_reference(owner: CustomState) -> dict[str, Any]:
 def render(owner: CustomState, spec: ModelDeploymentSpec, option: ResolvedOption, pool: Pool) -> Rendered:
     pod = render_pod(owner.name, spec, option, pool)
     identity = {key: text for key, text in pod.template["metadata"]["labels"].items() if key.startswith(_OWN_PREFIX)}
-    full = {key: text for key, text in pod.template["metadata"]["annotations"].items() if key.startswith(_OWN_PREFIX)}
+    full = {key: text for key, text in pod.template["metadata"].get("annotations", {}).items() if key.startswith(_OWN_PREFIX)}
     wanted = option.wanted
     name = naming.child_name(
         owner.name, pool.name, wanted.variant, wanted.engine, option.devices, pod.revision, naming.short_hash(pod.template)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwprofiles.schema import duration_seconds
-
 from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.fleet import DEFAULT_SCHEDULER, Pool
@@ -36,7 +35,10 @@ VISIBLE_DEVICES = re.compile(r"(^|_)VISIBLE_DEVICES$")
 
 @dataclass(frozen=True, slots=True)
 class RenderedPod:
-    """`inputs` is what a change of means a new revision; the template also holds what running replicas need not be restarted for."""
+    """The revision covers what an engine runs with; the template also holds what no running replica is restarted for.
+
+    (A toleration, the grace period, the pool's name.)
+    """
 
     template: dict[str, Any]
     revision: str
@@ -137,10 +139,12 @@ def render_pod(name: str, spec: ModelDeploymentSpec, option: ResolvedOption, poo
         resources = dict(engine.get("resources") or {})
         engine["resources"] = {**resources, **{part: {**(resources.get(part) or {}), **amount} for part in ("limits", "requests")}}
     extra = template_over.get("metadata") or {}
-    metadata = {
+    metadata: dict[str, Any] = {
         "labels": dict(sorted({**(extra.get("labels") or {}), **convention["labels"], **labels}.items())),
         "annotations": dict(sorted({**(extra.get("annotations") or {}), **convention["annotations"], **annotations}.items())),
     }
+    if not metadata["annotations"]:
+        del metadata["annotations"]
     return RenderedPod({"metadata": metadata, "spec": merged}, revision)
 
 

@@ -14,8 +14,9 @@ from polyfleet.compare import covers, digest
         ({"a": 1, "b": 2}, {"a": 1}, True),  # the server added a default
         ({"a": 1}, {"a": 1, "b": 2}, False),
         ({"a": 1}, {"a": None}, True),  # null means "not given"
-        ({}, {"a": {}}, False),  # an empty object is a statement of its own ...
-        ({}, {"a": []}, True),  # ... an empty list is dropped
+        ({}, {"a": {}}, True),  # the server drops empty objects and lists where they mean nothing
+        ({}, {"a": []}, True),
+        ({}, {"a": {"b": ""}}, False),
         ({}, {"a": ""}, True),
         ({}, {"a": 0}, True),
         ({}, {"a": False}, True),

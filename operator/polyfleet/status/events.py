@@ -1,0 +1,93 @@
+"""Events: what a person wants to read in `kubectl describe`, one per cause and not one per node or replica.
+
+A note is a function of what is observed. The same note comes again in every cycle while its cause lasts; the edge posts it once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from placement.types import Plan
+from polyfleet.actions import EventNote
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.snapshot import standings
+from polyfleet.state import CustomState, Observed
+from polyfleet.status import placed
+from polyfleet.status.conditions import shorten
+
+LIMIT = 900  # an Event's note holds 1 KiB
+
+
+def of_model(inputs: Inputs, plan: Plan, view: ModelView) -> list[EventNote]:
+    return [note for note in (_planned(inputs, plan, view), _short(inputs, plan, view)) if note is not None]
+
+
+def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
+    pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
+    devices = {option.id: option.devices for option in inputs.snapshot.options}
+    starts = Counter(
+        (pools[start.cell], start.option.split("|")[1], devices[start.option]) for start in plan.starts if start.model == view.key
+    )
+    stops = Counter(item.child.pool for item in standings(view) if item.pod.uid in set(plan.stop))
+    if not starts and not stops:
+        return None
+    parts = [f"+{count} on {pool} ({profile}, {size} devices each)" for (pool, profile, size), count in sorted(starts.items())]
+    parts += [f"-{count} on {pool}" for pool, count in sorted(stops.items())]
+    reason = "PlanChanged" if standings(view) else "Planned"
+    return _note(view.state, "Normal", reason, ", ".join(parts))
+
+
+def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
+    short = placed.shortfall_of(plan, view)
+    if short is None or inputs.fleet.unknown or placed.only_update_waits(short, view):
+        return None
+    judged = placed.judge(inputs, plan, view)
+    hint = next((row.hint for row in short.reasons if row.hint), "")
+    text = f"{short.replicas} of {view.target} replicas have no place: {judged.reason}: {judged.message}"
+    return _note(view.state, "Warning", "PlacementShortfall", f"{text}; {hint}" if hint else text)
+
+
+def of_nodes(observed: Observed, inputs: Inputs) -> list[EventNote]:
+    uids = {node.name: node.uid for node in observed.nodes}
+    return [
+        EventNote("Node", "", name, uids[name], "Warning", "NodeUnmatched", shorten(match.message, LIMIT))
+        for name, match in inputs.fleet.unmatched()
+        if name in uids
+    ]
+
+
+def of_pools(inputs: Inputs) -> list[EventNote]:
+    """A pool whose last usable node went, and the first that came back."""
+    found: list[EventNote] = []
+    if inputs.fleet.unknown:
+        return found
+    for pool in inputs.fleet.pools:
+        if pool.parsed is None:
+            continue
+        state = pool.parsed.state
+        before = ((state.status.get("nodes") or {}).get("eligible")) if state.status else None
+        usable = sum(1 for node in pool.nodes if not node.reason)
+        if before and not usable:
+            reasons = Counter(node.reason for node in pool.nodes)
+            text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no node matches any more"
+            found.append(_note(state, "Warning", "PoolLost", f"no node of {pool.name} can be used: {text}"))
+        elif before == 0 and usable:
+            found.append(_note(state, "Normal", "PoolRecovered", f"{usable} nodes of {pool.name} can be used again"))
+    return found
+
+
+def _note(state: CustomState, kind: str, reason: str, message: str) -> EventNote:
+    return EventNote(
+        kind=state.kind,
+        namespace=state.namespace,
+        name=state.name,
+        uid=state.uid,
+        type="Warning" if kind == "Warning" else "Normal",
+        reason=reason,
+        message=shorten(message, LIMIT),
+    )
+
+
+def ordered(found: Sequence[EventNote]) -> tuple[EventNote, ...]:
+    return tuple(sorted(found, key=lambda note: (note.kind, note.namespace, note.name, note.reason, note.message)))

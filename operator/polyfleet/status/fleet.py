@@ -1,0 +1,224 @@
+"""Statuses of HardwareProfile, AcceleratorPool and FleetPolicy: what discovery found, and what of it can be used.
+
+While the inventory cannot be read, counts are left out instead of shown as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hwprofiles import HardwareProfileSpec, validate
+from hwprofiles.schema import decimal_float, format_decimal
+from placement.types import Outcome, Plan
+from polyfleet.fleet import Fleet, FleetNode, Pool
+from polyfleet.inputs import Inputs
+from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
+from polyfleet.objects import Parsed
+from polyfleet.state import CustomState
+from polyfleet.status import model, placed
+from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, write
+
+MAX_EXAMPLES = 3
+BUDGET_WARNING = 0.9  # of the budget; the alert BudgetNearLimit fires there too
+
+
+def _first(rows: Sequence[Judged], kind: str) -> Judged:
+    bad = next((row for row in rows if row.status != TRUE), None)
+    return Judged(kind, bad.status, bad.reason, bad.message) if bad is not None else Judged(kind, TRUE, "Ready")
+
+
+# ---- AcceleratorPool
+
+
+def pool(fleet: Fleet, found: Pool, state: CustomState, now: str) -> dict[str, Any]:
+    status: dict[str, Any] = {"observedGeneration": state.generation}
+    if found.profile is not None:
+        status["vendor"] = found.profile.vendor
+    if found.resource:
+        status["resourceName"] = found.resource
+    status["scheduler"] = found.scheduler
+    if not fleet.unknown:
+        eligible = [node for node in found.nodes if _usable(found, node)]
+        status["nodes"] = {"matched": len(found.nodes), "eligible": len(eligible)}
+        status["devices"] = _pool_devices(found, eligible)
+        excluded = _excluded(found)
+        if excluded:
+            status["excluded"] = excluded
+    status["conditions"] = write(_pool_conditions(fleet, found), state.status, state.generation, now)
+    return status
+
+
+def _usable(found: Pool, node: FleetNode) -> bool:
+    return not node.reason and (found.shared or not node.shared)
+
+
+def _pool_devices(found: Pool, eligible: Sequence[FleetNode]) -> dict[str, int]:
+    reserve = found.spec.reserve.devices if found.spec is not None and found.spec.reserve is not None else None
+    return {
+        "capacity": sum(node.installed for node in found.nodes),
+        "allocatable": sum(node.allocatable for node in found.nodes),
+        "used": sum(node.held for node in found.nodes),
+        "free": sum(node.free for node in eligible),
+        "largestFree": max((node.free for node in eligible), default=0),
+        "withdrawn": sum(node.withdrawn for node in found.nodes),
+        "stranded": sum(node.stranded for node in found.nodes),
+        "reserved": reserve or 0,
+    }
+
+
+def _excluded(found: Pool) -> list[dict[str, Any]]:
+    by_reason: dict[str, list[str]] = {}
+    for node in found.nodes:
+        if not _usable(found, node):
+            by_reason.setdefault(node.reason or SHARED_DEVICES, []).append(node.name)
+    return [
+        {"reason": reason, "nodes": len(names), "examples": sorted(names)[:MAX_EXAMPLES]} for reason, names in sorted(by_reason.items())
+    ]
+
+
+def _pool_conditions(fleet: Fleet, found: Pool) -> list[Judged]:
+    if fleet.unknown:
+        known = Judged("InventoryKnown", UNKNOWN, fleet.unknown, "nodes or pods cannot be listed; nothing grows and nothing shrinks")
+        return [known]
+    return [Judged("InventoryKnown", TRUE, "Listed"), _schedulable(found), _healthy(found)]
+
+
+def _schedulable(found: Pool) -> Judged:
+    kind = "Schedulable"
+    if found.profile is None:
+        return Judged(kind, FALSE, "ProfileMissing", f"HardwareProfile {found.profile_name} does not exist; see kubectl get hwp")
+    if not found.schedulable:
+        return Judged(kind, FALSE, "Cordoned", "spec.schedulable is false: running replicas stay, no new one starts")
+    if not any(_usable(found, node) for node in found.nodes):
+        counts = ", ".join(f"{row['nodes']} {row['reason']}" for row in _excluded(found))
+        return Judged(kind, FALSE, "AllNodesExcluded", counts or "no node matches")
+    return Judged(kind, TRUE, "Schedulable")
+
+
+def _healthy(found: Pool) -> Judged:
+    kind = "Healthy"
+    withdrawn = [node for node in found.nodes if node.withdrawn]
+    if withdrawn:
+        total, stranded = sum(node.withdrawn for node in withdrawn), sum(node.stranded for node in withdrawn)
+        where = ", ".join(node.name for node in withdrawn[:MAX_EXAMPLES])
+        waits = f"; {stranded} healthy wait behind pods on failed ones" if stranded else ""
+        return Judged(kind, FALSE, "DevicesWithdrawn", f"{total} devices taken out by the plugin on {where}{waits}")
+    not_ready = [node.name for node in found.nodes if node.reason == NOT_READY]
+    if not_ready:
+        return Judged(kind, FALSE, "NodesNotReady", f"{len(not_ready)} of {len(found.nodes)}: {', '.join(not_ready[:MAX_EXAMPLES])}")
+    if found.overlaps:
+        node, other = found.overlaps[0]
+        return Judged(kind, FALSE, "NodeOverlap", f"{len(found.overlaps)} nodes belong to another pool, for example {node} to {other}")
+    return Judged(kind, TRUE, "Healthy")
+
+
+# ---- HardwareProfile
+
+
+def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str) -> dict[str, Any]:
+    state, spec = parsed.state, parsed.spec
+    status: dict[str, Any] = {"observedGeneration": state.generation}
+    if spec is None:
+        bad = Judged("Ready", FALSE, "DataOutOfRange", parsed.fault)
+        return {**status, "conditions": write([bad], state.status, state.generation, now)}
+    pools = fleet.pools_of(parsed.name)
+    nodes = [node for found in pools for node in found.nodes]
+    if not fleet.unknown:
+        usable = [node for found in pools for node in found.nodes if _usable(found, node)]
+        status["nodes"] = len(nodes)
+        status["devices"] = {
+            "total": sum(node.installed for node in nodes),
+            "allocatable": sum(node.allocatable for node in nodes),
+            "used": sum(node.held for node in nodes),
+            "free": sum(node.free for node in usable),
+            "withdrawn": sum(node.withdrawn for node in nodes),
+        }
+        resources = sorted({node.resource for node in nodes if node.resource})
+        if resources:
+            status["resourceNames"] = resources
+    status.update(_evidence(spec))
+    rows = [_discovered(fleet, nodes), _calibrated(spec)]
+    status["conditions"] = write([*rows, _first(rows, "Ready")], state.status, state.generation, now)
+    return status
+
+
+def _evidence(spec: HardwareProfileSpec) -> dict[str, Any]:
+    words = ("Measured", "Published", "Estimated")
+    counts = {word: sum(1 for entry in spec.throughput if entry.evidence == word) for word in words}
+    best = next((word for word in words if counts[word]), "None")
+    found: dict[str, Any] = {"evidence": {word.lower(): count for word, count in counts.items()}, "dataSummary": best}
+    dates = sorted([entry.date for entry in spec.throughput] + [entry.date for entry in spec.provenance])
+    if dates:
+        found["oldestEvidence"] = dates[0]
+    return found
+
+
+def _discovered(fleet: Fleet, nodes: Iterable[FleetNode]) -> Judged:
+    kind, found = "Discovered", list(nodes)
+    if fleet.unknown:
+        return Judged(kind, UNKNOWN, fleet.unknown, "nodes cannot be read")
+    if not found:
+        return Judged(kind, FALSE, "MatchesNoNodes", "no node has the labels of spec.match; see kubectl get nodes --show-labels")
+    if all(node.reason == DEVICES_MISSING for node in found):
+        return Judged(kind, FALSE, "ResourceMissing", f"{len(found)} nodes match, none advertises a resource of spec.resources")
+    return Judged(kind, TRUE, "NodesMatched", f"{len(found)} nodes")
+
+
+def _calibrated(spec: HardwareProfileSpec) -> Judged:
+    kind = "Calibrated"
+    findings = validate(spec)
+    if findings:
+        first = findings[0]
+        reason = "ProvenanceMissing" if first.reason == "ProvenanceMissing" else "DataOutOfRange"
+        return Judged(kind, FALSE, reason, f"spec.{first.field}: {first.message}")
+    if not spec.throughput:
+        return Judged(kind, FALSE, "NoData", "no throughput entry; measure with polyfleet bench")
+    return Judged(kind, TRUE, "Calibrated")
+
+
+# ---- FleetPolicy
+
+
+def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str) -> dict[str, Any]:
+    cost = sum(model.hourly_cost(inputs, view) for _, view in sorted(inputs.models.items()))
+    short = sum(1 for view in inputs.models.values() if placed.shortfall_of(plan, view) is not None)
+    judged = [
+        Judged("Accepted", FALSE, "InvalidSpec", inputs.objects.policy_fault)
+        if inputs.objects.policy_fault
+        else Judged("Accepted", TRUE, "Valid"),
+        _solver(plan),
+        *_budget(inputs, cost),
+        Judged("Converged", FALSE, "PlanPending", f"{len(plan.starts)} starts and {len(plan.stop)} stops are being carried out")
+        if plan.starts or plan.stop
+        else Judged("Converged", TRUE, "Applied"),
+    ]
+    return {
+        "observedGeneration": state.generation,
+        "hourlyCost": format_decimal(cost),
+        "models": {"total": len(inputs.models), "ready": ready, "short": short, "blocked": 0},
+        "solver": plan.solver,
+        "conditions": write(judged, state.status, state.generation, now),
+    }
+
+
+def _solver(plan: Plan) -> Judged:
+    kind = "SolverHealthy"
+    if plan.outcome is Outcome.GREEDY:
+        return Judged(kind, FALSE, "SolverDegraded", plan.message or "no solver worked; the greedy placer runs")
+    if plan.outcome is Outcome.KEPT_OLD and plan.decided_by == "Deadline":
+        return Judged(kind, FALSE, "SolverDegraded", plan.message or "no plan in time; nothing moves")
+    return Judged(kind, TRUE, "SelfTestPassed")
+
+
+def _budget(inputs: Inputs, cost: float) -> list[Judged]:
+    budget = inputs.policy.budget
+    if budget is None or budget.max_hourly_cost is None:
+        return []
+    limit, kind = decimal_float(budget.max_hourly_cost), "WithinBudget"
+    text = f"{format_decimal(cost)} of {format_decimal(limit)} {budget.currency} per hour"
+    if cost > limit:
+        return [Judged(kind, FALSE, "BudgetExceeded", text)]
+    if cost > BUDGET_WARNING * limit:
+        return [Judged(kind, FALSE, "BudgetNearLimit", text)]
+    return [Judged(kind, TRUE, "WithinBudget", text)]

@@ -1,0 +1,220 @@
+"""`ModelDeployment.status`: counts from the cluster, reasons from the checks, nothing that changes while nothing happens.
+
+Node names are not here (they are on pods and in plans), so the size does not grow with the fleet. If it still came near the limit,
+detail goes before facts: first the merged arguments, then texts of rejected profiles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hwprofiles.schema import format_decimal
+from placement.types import Plan, Why
+from polyfleet import cells, naming
+from polyfleet.fleet import Pool
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.inventory import node_of
+from polyfleet.render import service
+from polyfleet.resolve import Fault
+from polyfleet.snapshot import Standing, standings
+from polyfleet.state import Observed
+from polyfleet.status import placed, pods
+from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten, summary, write
+
+SIZE_LIMIT = 60 * 1024  # of the status alone; the object's own limit of this project is 64 KiB
+MAX_PLACEMENTS, MAX_REJECTED, MAX_EFFECTIVE = 128, 128, 64
+
+
+def serving_count(view: ModelView) -> int:
+    return sum(1 for item in standings(view) if item.serving and not item.leaving)
+
+
+def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str) -> dict[str, Any]:
+    items = [item for item in standings(view) if not item.leaving]
+    waiting = sum(len(child.waiting) for child in view.children)
+    serving = sum(1 for item in items if item.serving)
+    judged = conditions(observed, inputs, plan, view, serving)
+    rows = placements(inputs, plan, view, items)
+    found: dict[str, Any] = {
+        "observedGeneration": view.state.generation,
+        "url": service.url(view.state),
+        "desiredReplicas": view.target,
+        "replicas": len(items) + waiting,
+        "readyReplicas": serving,
+        "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
+        "summary": _summary(inputs, view, items, serving),
+        "placements": rows[:MAX_PLACEMENTS],
+        "shortfall": placed.status(inputs, plan, view),
+        "rejected": rejected(plan, view, {row["profile"] for row in rows})[:MAX_REJECTED],
+        "effective": effective(view)[:MAX_EFFECTIVE],
+        "plan": _plan(plan),
+        "conditions": write(judged, view.state.status, view.state.generation, now),
+    }
+    return fit({key: value for key, value in found.items() if value not in (None, [], {})})
+
+
+# ---- conditions
+
+
+def conditions(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, serving: int) -> list[Judged]:
+    rows = [_accepted(view.accepted)]
+    if view.accepted is None:
+        rows.append(_resolved(view))
+        if view.resolution.options or view.target == 0:
+            rows.append(placed.judge(inputs, plan, view))
+    short = placed.shortfall_of(plan, view)
+    missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
+    rows.append(pods.judge(view.children, max(0, view.target - missing)))
+    rows.append(_route(observed, view, serving))
+    ready = summary(rows, serving, view.target, "Ready")
+    available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
+    return [*rows, ready, available]
+
+
+def _accepted(fault: Fault | None) -> Judged:
+    return Judged("Accepted", TRUE, "Valid") if fault is None else Judged("Accepted", FALSE, fault.reason, fault.message)
+
+
+def _resolved(view: ModelView) -> Judged:
+    fault = view.resolution.unresolved
+    if fault is not None and not view.resolution.options:
+        return Judged("ProfilesResolved", FALSE, fault.reason, fault.message)
+    names = sorted({option.profile for option in view.resolution.options})
+    return Judged("ProfilesResolved", TRUE, "Resolved", ", ".join(names))
+
+
+def _route(observed: Observed, view: ModelView, serving: int) -> Judged:
+    name = naming.service_name(view.state.name)
+    mine = any(s.namespace == view.state.namespace and s.name == name and s.owner_uid == view.state.uid for s in observed.services)
+    if not mine:
+        return Judged("RouteReady", FALSE, "NoGateway", f"service {name} is being created")
+    if not serving:
+        why = "suspended: no replicas are wanted" if view.spec is not None and view.spec.suspend else "no replica serves yet"
+        return Judged("RouteReady", FALSE, "WeightsPending", why)
+    return Judged("RouteReady", TRUE, "ServiceReady", f"service {name}")
+
+
+# ---- the rest, by field
+
+
+def _vendor(inputs: Inputs, item: Standing) -> str:
+    return item.child.text(naming.VENDOR)
+
+
+def _pool(inputs: Inputs, item: Standing) -> Pool | None:
+    """The pool that the replica's node is in now, else the one that it was made for."""
+    return inputs.fleet.pool(inputs.fleet.pool_of.get(node_of(item.pod), "")) or inputs.fleet.pool(item.child.pool)
+
+
+def _cost(inputs: Inputs, item: Standing) -> float:
+    pool = _pool(inputs, item)
+    return cells.price(pool) * item.child.devices if pool is not None else 0.0
+
+
+def hourly_cost(inputs: Inputs, view: ModelView) -> float:
+    return sum(_cost(inputs, item) for item in standings(view))
+
+
+def _summary(inputs: Inputs, view: ModelView, items: list[Standing], serving: int) -> dict[str, Any]:
+    vendors = Counter(_vendor(inputs, item) for item in items)
+    order = sorted(vendors.items(), key=lambda pair: (-pair[1], pair[0]))
+    found = {
+        "replicas": f"{serving}/{view.target}",
+        "hardware": ",".join(f"{vendor}:{count}" for vendor, count in order),
+        "hourlyCost": format_decimal(sum(_cost(inputs, item) for item in items)),
+    }
+    return {key: text for key, text in found.items() if text}
+
+
+def placements(inputs: Inputs, plan: Plan, view: ModelView, items: list[Standing]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str, str, str, int], list[Standing]] = {}
+    for item in items:
+        pool = _pool(inputs, item)
+        name = pool.name if pool is not None else item.child.pool
+        child = item.child
+        groups.setdefault((name, child.profile, child.variant, child.engine, child.devices), []).append(item)
+    return [_placement(inputs, plan, view, key, groups[key]) for key in sorted(groups)]
+
+
+def _placement(
+    inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str, str, str, int], members: list[Standing]
+) -> dict[str, Any]:
+    pool, profile, variant, engine, devices = key
+    option = view.resolution.option(naming.option_id(view.key, profile, variant, engine, devices))
+    why = _why(plan, view, profile, pool)
+    found: dict[str, Any] = {
+        "pool": pool,
+        "profile": profile,
+        "vendor": _vendor(inputs, members[0]),
+        "variant": variant,
+        "engine": engine,
+        "replicas": len(members),
+        "readyReplicas": sum(1 for item in members if item.serving),
+        "devicesPerReplica": devices,
+        "hourlyCost": format_decimal(sum(_cost(inputs, item) for item in members)),
+        "evidence": option.evidence if option is not None else None,
+        "reason": why.reason if why is not None else None,
+        "message": shorten(why.message) if why is not None else None,
+    }
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _why(plan: Plan, view: ModelView, profile: str, pool: str) -> Why | None:
+    mine = [row for row in plan.why if row.model == view.key and row.profile == profile]
+    return next((row for row in mine if row.pool == pool), next((row for row in mine if row.pool), None))
+
+
+def rejected(plan: Plan, view: ModelView, used: set[str]) -> list[dict[str, Any]]:
+    """Why not, one line per profile: the checks of the spec first, then what the placer preferred something else to."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in view.resolution.rejected:
+        found[item.profile] = {"profile": item.profile, "reason": item.reason, "message": shorten(item.message)}
+        if item.hint:
+            found[item.profile]["hint"] = shorten(item.hint)
+    for row in plan.why:
+        if row.model == view.key and not row.pool and row.profile not in used:
+            found.setdefault(row.profile, {"profile": row.profile, "reason": row.reason, "message": shorten(row.message)})
+    return [found[name] for name in sorted(found)]
+
+
+def effective(view: ModelView) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for option in view.resolution.options:
+        wanted = option.wanted
+        revision = next((item.revision for item in view.rendered if item.option == option.id), None)
+        row: dict[str, Any] = {
+            "profile": option.profile,
+            "variant": wanted.variant,
+            "engine": wanted.engine,
+            "image": wanted.image,
+            "args": list(wanted.args),
+            "devices": option.devices,
+            "revision": revision,
+        }
+        found[(option.profile, wanted.variant, option.devices)] = {key: value for key, value in row.items() if value not in (None, [])}
+    return [found[key] for key in sorted(found)]
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    found: dict[str, Any] = {"outcome": str(plan.outcome)}
+    if plan.gap is not None:
+        found["gapPercent"] = format_decimal(max(0.0, round(plan.gap * 100, 1)), 1)
+    return found
+
+
+def fit(status: dict[str, Any]) -> dict[str, Any]:
+    """Leaves detail out until the status is small enough: never conditions or counts."""
+
+    def big(value: dict[str, Any]) -> bool:
+        return len(naming.canonical(value).encode()) > SIZE_LIMIT
+
+    if big(status) and "effective" in status:
+        status = {**status, "effective": [{k: v for k, v in row.items() if k != "args"} for row in status["effective"]]}
+    for key in ("rejected", "placements"):
+        if big(status) and key in status:
+            status = {**status, key: [{k: v for k, v in row.items() if k not in ("message", "hint")} for row in status[key]]}
+    for key in ("effective", "rejected"):
+        if big(status):
+            status = {k: v for k, v in status.items() if k != key}
+    return status

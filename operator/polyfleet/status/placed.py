@@ -1,0 +1,108 @@
+"""The row `Placed` and `status.shortfall`: what is missing, why, and the way out, in numbers.
+
+The placer knows sizes and counts; what only the inventory knows is added here: a node whose devices are not listed yet, a healthy
+device that waits behind a pod on a failed one, devices that a plugin took out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from placement.types import Plan, Reason, Shortfall, ShortfallReason
+from polyfleet.fleet import Fleet
+from polyfleet.inputs import Inputs, ModelView
+from polyfleet.inventory import DEVICES_MISSING, DRIVER_TOO_OLD, driver_fault
+from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten
+
+ROW = "Placed"
+MAX_REASONS = 8
+MAX_POOLS = 64
+MAX_NOTES = 3
+
+
+def shortfall_of(plan: Plan, view: ModelView) -> Shortfall | None:
+    return next((item for item in plan.shortfalls if item.model == view.key and item.replicas > 0), None)
+
+
+def only_update_waits(short: Shortfall, view: ModelView) -> bool:
+    """Nothing is missing but room for the new revision: the old replicas still count."""
+    return 0 < short.replicas <= len(view.superseded)
+
+
+def judge(inputs: Inputs, plan: Plan, view: ModelView) -> Judged:
+    if inputs.fleet.unknown:
+        return Judged(
+            ROW,
+            UNKNOWN,
+            str(Reason.INVENTORY_UNKNOWN),
+            f"nodes cannot be read ({inputs.fleet.unknown}); nothing grows and nothing shrinks until they can",
+        )
+    short = shortfall_of(plan, view)
+    if short is None:
+        return Judged(ROW, TRUE, "Planned", f"{view.target} of {view.target} replicas have a place")
+    if only_update_waits(short, view):
+        why = message(inputs.fleet, short.reasons[0]) if short.reasons else "no place"
+        return Judged(
+            ROW,
+            TRUE,
+            "UpdateWaits",
+            f"all replicas have a place, {short.replicas} of them with an earlier revision: the update finds no room beside them"
+            f" ({why}); free devices, or set spec.rollout.allowDowntime: true to replace them where they are",
+        )
+    if not short.reasons:
+        return Judged(ROW, FALSE, str(Reason.DEVICES_UNAVAILABLE), f"{short.replicas} replicas have no place")
+    first = short.reasons[0]
+    return Judged(ROW, FALSE, _reason(first), message(inputs.fleet, first))
+
+
+def _reason(row: ShortfallReason) -> str:
+    # "No option" is what ProfilesResolved says; where a profile does resolve, no pool has the size.
+    return str(Reason.NEVER_FITS if row.reason is Reason.NO_OPTION else row.reason)
+
+
+def message(fleet: Fleet, row: ShortfallReason) -> str:
+    text = row.message or "; ".join(
+        f"{free.pool}: need {free.need} on one node, largest free {free.largest_free}, total {free.total_free}" for free in row.free
+    )
+    found = notes(fleet, row) if row.reason in (Reason.DEVICES_UNAVAILABLE, Reason.NEVER_FITS) else []
+    return shorten("; ".join(part for part in (text, *found) if part))
+
+
+def notes(fleet: Fleet, row: ShortfallReason) -> list[str]:
+    found: list[str] = []
+    for pool in fleet.pools:
+        if pool.name not in row.pools:
+            continue
+        for node in pool.nodes:
+            if node.reason == DEVICES_MISSING:
+                found.append(f"waiting for devices on {node.name}")
+            elif node.stranded:
+                found.append(f"{node.stranded} healthy device on {node.name} waits behind the pod on a failed one")
+            elif node.withdrawn:
+                found.append(f"{node.name}: allocatable {node.allocatable} of capacity {node.installed}")
+            elif node.reason == DRIVER_TOO_OLD and pool.profile is not None:
+                found.append(f"{node.name}: {driver_fault(node.state, pool.profile)}")
+            elif node.reason:
+                found.append(f"{node.name} is left out ({node.reason})")
+    return found[:MAX_NOTES] + ([f"and {len(found) - MAX_NOTES} more nodes"] if len(found) > MAX_NOTES else [])
+
+
+def status(inputs: Inputs, plan: Plan, view: ModelView) -> dict[str, Any] | None:
+    """`status.shortfall`; None while nothing is missing, or while it is not known."""
+    short = shortfall_of(plan, view)
+    if short is None or inputs.fleet.unknown or only_update_waits(short, view):
+        return None
+    return {"replicas": short.replicas, "reasons": [_row(inputs.fleet, row) for row in short.reasons[:MAX_REASONS]]}
+
+
+def _row(fleet: Fleet, row: ShortfallReason) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "reason": _reason(row),
+        "pools": list(row.pools[:MAX_POOLS]),
+        "missing": row.missing,
+        "largestFree": row.largest_free,
+        "totalFree": row.total_free,
+        "message": message(fleet, row),
+        "hint": shorten(row.hint),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "", [])}
