@@ -1,12 +1,14 @@
 """The only module that knows a solver: HiGHS and CBC through PuLP, with the traps of both closed.
 
 What has to be closed (each was seen):
-- a time-limited answer is called "Optimal" by PuLP, and values stay behind where there is no solution: nothing is read unless a solution was
-  confirmed, and "proven" needs the solver's own word;
+- a time-limited answer is called "Optimal" by PuLP, and values stay behind where there is no solution: nothing is read unless a solution
+  was confirmed, and "proven" needs the solver's own word;
 - a stop at a node limit has no entry in PuLP's table of HiGHS and raises KeyError: the HiGHS object itself is asked;
-- HiGHS keeps one thread pool per process, and a second value of `threads` makes every later run fail silently: the option is never touched;
+- HiGHS keeps one thread pool per process, and a second value of `threads` makes every later run fail silently: the option is never
+  touched;
 - CBC leaves files behind and outlives a killed parent: one thread, always a time limit, a private folder that is removed;
-- a solver of a certain version called a wrong plan optimal (OC-075): `healthy` runs that instance, an infeasible one and a second run after it.
+- a solver of a certain version called a wrong plan optimal (OC-075): `healthy` runs that instance, an infeasible one and a second run
+  after it.
 
 Time is read here and nowhere else in this package, as the watchdog of a whole plan; effort is counted in nodes.
 """
@@ -46,9 +48,14 @@ class InfeasibleError(SolverError):
 class Limits:
     """Effort in steps; `seconds` is only the watchdog."""
 
-    nodes: int = 200_000
-    relative_gap: float = 1e-4
+    nodes: int = 1000
+    relative_gap: float = 1e-4  # near enough to be called proven
     seconds: float = 10.0
+    absolute_gap: float = 1e-9
+    search_gap: float | None = None  # relative gap at which the search ends, if it is to be narrower than `relative_gap`
+
+    def ends_at(self) -> float:
+        return self.relative_gap if self.search_gap is None else min(self.search_gap, self.relative_gap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +158,7 @@ def _silence_banner() -> None:
     saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
-        highspy.Highs()
+        highspy.Highs()  # type: ignore[no-untyped-call]
     finally:
         os.dup2(saved, 1)
         os.close(saved)
@@ -164,7 +171,7 @@ def _highs(form: Form, objective: Coefficients, limits: Limits) -> Answer:
     _silence_banner()
     problem, variables = _problem(form, objective)
     options = {"mip_max_nodes": limits.nodes, "random_seed": 1, "mip_feasibility_tolerance": 1e-7}
-    back_end = pulp.HiGHS(msg=False, timeLimit=limits.seconds, gapRel=limits.relative_gap, gapAbs=1e-9, **options)
+    back_end = pulp.HiGHS(msg=False, timeLimit=limits.seconds, gapRel=limits.ends_at(), gapAbs=limits.absolute_gap, **options)
     try:
         problem.solve(back_end)
     except KeyError:
@@ -182,12 +189,14 @@ def _highs(form: Form, objective: Coefficients, limits: Limits) -> Answer:
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         raise NoSolutionError(f"HiGHS: no solution, {model.modelStatusToString(status)}")
     columns = list(model.getSolution().col_value)
-    bound = float(info.mip_dual_bound) if any(form.integer) else float(info.objective_function_value)
+    reached = float(info.objective_function_value)
+    bound = float(info.mip_dual_bound) if any(form.integer) else reached
+    near = reached - bound <= limits.relative_gap * abs(reached) + limits.absolute_gap
     return _answer(
         form,
         objective,
         [columns[v.index] for v in variables],
-        proven=status == good.kOptimal,
+        proven=status == good.kOptimal or near,
         bound=bound if abs(bound) < 1e29 else None,
         deadline=status == good.kTimeLimit,
     )
@@ -201,7 +210,8 @@ def _cbc(form: Form, objective: Coefficients, limits: Limits) -> Answer:
         back_end = pulp.PULP_CBC_CMD(
             msg=False,
             timeLimit=max(1.0, limits.seconds),
-            gapRel=limits.relative_gap,
+            gapRel=limits.ends_at(),
+            gapAbs=limits.absolute_gap,
             maxNodes=limits.nodes,
             threads=1,
             options=["randomSeed 1", "randomCbcSeed 1"],
@@ -222,7 +232,7 @@ def _cbc(form: Form, objective: Coefficients, limits: Limits) -> Answer:
     answer = _answer(form, objective, values, proven=proven, bound=None, deadline=not proven)
     if not proven:
         return answer
-    bound = answer.objective - limits.relative_gap * abs(answer.objective)
+    bound = answer.objective - max(limits.ends_at() * abs(answer.objective), limits.absolute_gap)
     return Answer(answer.values, True, answer.objective, bound, False)
 
 

@@ -1,7 +1,7 @@
 """From counts to nodes: which replica stops, on which node each start lands, what it must wait for.
 
-Starts of a cell are placed in descending size. For sizes that form a chain every choice among the nodes that still fit succeeds (`bins`), so the choice
-is free for the future and for safety. Among fitting nodes, in this order:
+Starts of a cell are placed in descending size. For sizes that form a chain every choice among the nodes that still fit succeeds
+(`bins`), so the choice is free for the future and for safety. Among fitting nodes, in this order:
 
 1. not the node that would hold all replicas of the model, if it has more than one;
 2. a node that has the devices now before one that must wait for a stop;
@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from placement.problem import Bin, Problem, Way, alignment, blocks_of
+from placement.nodes import Bin, alignment, blocks_of
+from placement.problem import Problem, Way
 from placement.types import Assignment, ReplicaState, Start
 
 
@@ -89,8 +90,8 @@ def bind(problem: Problem, starts: tuple[int, ...], stops: tuple[int, ...], slot
         keep += g.ids[gone:]
         left = len(g.ids) - gone
         if left:
-            cell = "" if g.cell is None else problem.cells[g.cell].name
-            kept[(problem.models[g.model].name, g.option or "", cell, g.node)] += left
+            where = "" if g.cell is None else problem.cells[g.cell].name
+            kept[(problem.models[g.model].name, g.option or "", where, g.node)] += left
         on_node[(g.model, g.node)] += left
         total[g.model] += left
     for way in problem.ways:

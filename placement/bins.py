@@ -4,21 +4,23 @@ Sizes in use that form a divisibility chain (1|2|4|8|16): counts n_s fit the nod
 
     sum over i >= j of (s_i / s_j) * n_i  <=  A_j,      A_j = sum over nodes of floor(free / s_j)
 
-because placing in descending size leaves exactly A_j - sum_{i>j} (s_i/s_j) n_i chunks of s_j, whichever nodes were chosen before. A node on which
-replicas may be stopped contributes an integer a_nj with s_j * a_nj <= free + sum of what the stops give, so two small stops on one node add up to one
-large chunk (and a stop on another node does not). The same holds for whole aligned blocks in place of devices; single devices of an aligned cell need
-no partner and only have a row on the sum.
+because placing in descending size leaves exactly A_j - sum_{i>j} (s_i/s_j) n_i chunks of s_j, whichever nodes were chosen before. A node
+on which replicas may be stopped contributes an integer a_nj with s_j * a_nj <= free + sum of what the stops give, so two small stops on
+one node add up to one large chunk (and a stop on another node does not). The same holds for whole aligned blocks in place of devices;
+single devices of an aligned cell need no partner and only have a row on the sum.
 
-Sizes that are no chain (1, 2, 3, ...; 6 beside 4): nodes of equal free size share integers over cutting patterns (every maximal multiset of sizes
-that fits); a node with possible stops has its own count per size. `slots` reads the cut of every node back from a solution.
+Sizes that are no chain (1, 2, 3, ...; 6 beside 4): nodes of equal free size share integers over cutting patterns (every maximal multiset
+of sizes that fits); a node with possible stops has its own count per size. `slots` reads the cut of every node back from a solution.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from placement.form import Coefficients, Form, add
-from placement.problem import Bin, Problem, alignment, blocks_of
+from placement.nodes import Bin, alignment, blocks_of
+from placement.problem import Problem
 from placement.types import Cell
 
 MAX_PATTERNS = 400  # above it (about: all sizes 1..16 on nodes of 18) a count per node and size is smaller
@@ -45,7 +47,7 @@ class Cuts:
 
 
 def is_chain(sizes: list[int]) -> bool:
-    return all(b % a == 0 for a, b in zip(sizes, sizes[1:], strict=False))
+    return all(b % a == 0 for a, b in pairwise(sizes))
 
 
 def maximal_patterns(sizes: list[int], capacity: int) -> list[dict[int, int]]:
@@ -181,7 +183,7 @@ def _patterns(form: Form, problem: Problem, bins: list[Bin], blocks: dict[int, l
         cuts.counts.append((b.node, counts))
     for size in sizes:
         row = dict.fromkeys(blocks[size], 1.0)
-        for variable, count in supply[size].items():
-            add(row, variable, -count)
+        for variable, supplied in supply[size].items():
+            add(row, variable, -supplied)
         form.row(row, "<=", 0.0)
     return cuts

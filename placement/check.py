@@ -1,7 +1,7 @@
 """An independent recount of a plan: plain integers, from the snapshot alone, sharing no code with the planner.
 
-Every plan passes here before it leaves `plan`, and the operator runs it again on the newest snapshot before it acts. An empty result means: applying the
-plan over-allocates nothing, breaks no rule and hides no missing replica.
+Every plan passes here before it leaves `plan`, and the operator runs it again on the newest snapshot before it acts. An empty result
+means: applying the plan over-allocates nothing, breaks no rule and hides no missing replica.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Recount:
             self._say(f"{at}: {sum(r.devices for r in kept)} kept and {sum(asked)} started, room {room}")
         # In the order of waiting: what starts at once fits what is free now; each later start fits what its waits have freed.
         for waits in {after for _, after in starts}:
-            gone = {w for w in waits}
+            gone = set(waits)
             before = sum(o.devices for o, after in starts if set(after) <= gone)
             freed = sum(r.devices for r in here if r.id in gone)
             if held_now - freed + before > room:

@@ -1,7 +1,7 @@
 """`plan`: snapshot and demand in, a checked plan out, whatever the solvers do.
 
-Ladder: HiGHS, CBC, greedy; the old plan as the last step down. A plan leaves only if `check` finds no fault in it. Stateless: everything that a plan
-depends on is in its arguments.
+Ladder: HiGHS, CBC, greedy; the old plan as the last step down. A plan leaves only if `check` finds no fault in it. Stateless: everything
+that a plan depends on is in its arguments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Why replicas are missing, and why a profile was taken or not: reasons with numbers, from the finished plan.
 
 Every (option, cell) of a short model is asked the same questions in the order of the interface's reasons, and the first answer counts:
-size, allow-lists, shared devices, money, spread, devices. A reason that names a rule (restricted, shared, cordoned) is given only where devices are there
-that the rule keeps away; otherwise the devices are the reason. `NeverFits` is decided on installed, never on free devices, and only if it holds
-everywhere: it is permanent, while `DevicesUnavailable` passes.
+size, allow-lists, shared devices, money, spread, devices. A reason that names a rule (restricted, shared, cordoned) is given only where
+devices are there that the rule keeps away; otherwise the devices are the reason. `NeverFits` is decided on installed, never on free
+devices, and only if it holds everywhere: it is permanent, while `DevicesUnavailable` passes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _reasons(problem: Problem, binding: Binding, stock: Stock, m: int, missing: 
         return (ShortfallReason(Reason.SLO_UNREACHABLE, (), missing, message=text, hint=hint(Reason.SLO_UNREACHABLE, model.name, [])),)
     if any(v.reason is not Reason.NEVER_FITS for v in verdicts):
         verdicts = [v for v in verdicts if v.reason is not Reason.NEVER_FITS]
-    # Per pool and profile the option that comes furthest down the list of questions, then the smallest request: the least that would have to change.
+    # Per pool the option that comes furthest down the list of questions, then the smallest: the least that would have to change.
     by_pool: dict[str, Verdict] = {}
     for v in sorted(verdicts, key=lambda v: (-ORDER[v.reason], v.option.devices, v.cell, v.option.id)):
         by_pool.setdefault(problem.cells[v.cell].pool, v)
@@ -184,11 +184,9 @@ def _row(problem: Problem, stock: Stock, m: int, reason: Reason, found: list[Ver
     if reason is Reason.POOL_RESTRICTED:
         allowed = [i for i, c in enumerate(problem.cells) if any(pool_allowed(o, c) and o.profile == c.profile for o in _own(problem, m))]
         kept_from = sum(f.total_free for f in free)
-        parts = [
-            f"{sum(stock.total(i) for i in allowed)} free in eligible "
-            f"{', '.join(sorted({problem.cells[i].pool for i in allowed})) or 'pools (none)'}; {kept_from} free on nodes it may not use "
-            f"({', '.join(f.pool for f in free)})"
-        ]
+        eligible = ", ".join(sorted({problem.cells[i].pool for i in allowed})) or "pools (none)"
+        mine, pools = sum(stock.total(i) for i in allowed), ", ".join(f.pool for f in free)
+        parts = [f"{mine} free in eligible {eligible}; {kept_from} free on nodes it may not use ({pools})"]
     return ShortfallReason(
         reason=reason,
         pools=tuple(f.pool for f in free),

@@ -1,7 +1,7 @@
 """A linear program with integers as plain lists: variables are indexes, rows are sparse dictionaries.
 
-It stands between the formulation and the solvers, so that one model can be solved several times with different objectives and by different
-solvers, and can be looked at in a test. No name of a user's object enters it.
+It stands between the formulation and the solvers, so that one model can be solved several times with different objectives and by
+different solvers, and can be looked at in a test. No name of a user's object enters it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The last resort: no solver, no moves, no preemption. Keeps what runs, stops what is above the maximum, fills by rank and price, best fit.
+"""The last resort: no solver, no moves, no preemption. Keeps what runs, stops what is above the maximum, fills by rank and price, best
+fit.
 
 It obeys every rule that `check` knows, one start at a time, so that each prefix of its work is a legal plan.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from placement.bind import Room, rooms_of
-from placement.problem import Problem, Way, blocks_of
+from placement.nodes import blocks_of
+from placement.problem import Problem, Way
 
 Placed = tuple[tuple[int, ...], tuple[int, ...], dict[int, dict[str, dict[int, int]]]]
 

@@ -112,8 +112,8 @@ def add_spread(
         if g.stoppable:
             add(per_vendor[g.vendor], stops[g.index], -1.0)
     for counts in per_vendor.values():
-        for v, c in counts.items():
-            add(total, v, c)
+        for variable, c in counts.items():
+            add(total, variable, c)
     have = sum(running.values())
     if model.min_vendors >= 2:
         used = {v: form.variable(0.0, 1.0) for v in vendors}
@@ -121,7 +121,7 @@ def add_spread(
             # used <= replicas of this vendor
             form.row({used[v]: 1.0, **{k: -c for k, c in per_vendor[v].items()}}, "<=", float(running[v]))
         enough = form.variable(0.0, 1.0)
-        form.row({**{x: 1.0 for x in used.values()}, enough: -float(model.min_vendors)}, ">=", 0.0)
+        form.row({**dict.fromkeys(used.values(), 1.0), enough: -float(model.min_vendors)}, ">=", 0.0)
         few: Coefficients = {**total, enough: -most}
         for x in used.values():
             add(few, x, -1.0)

@@ -1,7 +1,8 @@
 """A snapshot in one canonical order, checked, and as versioned JSON.
 
-`normalised` sorts every tuple by name, so the order in which a cache delivers objects can never change a plan. `problems` lists what is wrong in plain
-words; `validated` raises the first few. JSON carries the version; a file of another version is refused by name, never guessed at.
+`normalised` sorts every tuple by name, so the order in which a cache delivers objects can never change a plan. `problems` lists what is
+wrong in plain words; `validated` raises the first few. JSON carries the version; a file of another version is refused by name, never
+guessed at.
 """
 
 from __future__ import annotations

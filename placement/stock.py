@@ -1,7 +1,7 @@
 """Devices as they stand after a plan, seen by one model: the numbers behind every reason.
 
-`after` counts everything: kept, stopped and started. `before_others` leaves out the starts of other models: if a model does not fit even there, the others
-are not the reason and their starts must not blur the numbers.
+`after` counts everything: kept, stopped and started. `before_others` leaves out the starts of other models: if a model does not fit even
+there, the others are not the reason and their starts must not blur the numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from placement.bind import Binding
-from placement.problem import Bin, Problem, alignment, blocks_of
+from placement.nodes import Bin, alignment, blocks_of
+from placement.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from placement.bind import Binding
 from placement.problem import Problem, legal_size, pool_allowed
 from placement.stock import Stock
-from placement.types import Option, Why
+from placement.types import Cell, Model, Option, Why
 from placement.types import Stock as Known
+
+_Test = Callable[[Model, Option, Cell], bool]
+# In the order of the interface's reasons.
+_TESTS: tuple[tuple[str, str, _Test], ...] = (
+    ("Excluded", "left out by placement.pools or placement.profiles", lambda m, o, c: pool_allowed(o, c)),
+    ("SizeNotAllowed", "no size of the model is one that a pod may ask for here", lambda m, o, c: legal_size(c, o.devices)),
+    ("SharedDevices", "its devices are shared", lambda m, o, c: m.shared_ok or not c.shared),
+    ("PoolCordoned", "its pools take no new replicas", lambda m, o, c: c.schedulable),
+    ("InventoryUnknown", "its nodes cannot be read", lambda m, o, c: c.stock is Known.KNOWN),
+)
 
 
 def why_profiles(problem: Problem, binding: Binding, stock: Stock) -> tuple[Why, ...]:
@@ -74,24 +86,19 @@ def _rejected(problem: Problem, stock: Stock, m: int, options: list[Option], bes
     pairs = [(o, c) for o in options if o.eligible for c, cell in enumerate(problem.cells) if cell.profile == o.profile]
     if not pairs:
         return "NoPool", "no pool of this fleet has this profile"
-    tests = (
-        ("Excluded", "left out by placement.pools or placement.profiles", lambda o, c: pool_allowed(o, problem.cells[c])),
-        ("SizeNotAllowed", "no size of the model is one that a pod may ask for here", lambda o, c: legal_size(problem.cells[c], o.devices)),
-        ("SharedDevices", "its devices are shared", lambda o, c: model.shared_ok or not problem.cells[c].shared),
-        ("PoolCordoned", "its pools take no new replicas", lambda o, c: problem.cells[c].schedulable),
-        ("InventoryUnknown", "its nodes cannot be read", lambda o, c: problem.cells[c].stock is Known.KNOWN),
-    )
-    for reason, text, allowed in tests:
-        pairs = [(o, c) for o, c in pairs if allowed(o, c)] if (passed := any(allowed(o, c) for o, c in pairs)) else pairs
+    for reason, text, allowed in _TESTS:
+        passed = [(o, c) for o, c in pairs if allowed(model, o, problem.cells[c])]
         if not passed:
             return reason, text
+        pairs = passed
     size = {c: min(o.devices for o, d in pairs if d == c) for _, c in pairs}
     largest = {c: max((n.installed for n in problem.snapshot.nodes if n.cell == problem.cells[c].name), default=0) for c in size}
     if all(size[c] > largest[c] for c in size):
         return "NeverFits", f"need {min(size.values())}, largest node has {max(largest.values())} installed"
     cost, at = min((problem.cells[c].cost_per_device_hour * o.devices, c) for o, c in pairs)
     if best is not None and cost >= best - 1e-9:
-        return "CostsMore", f"costs {cost - best:g} more per hour and replica" if cost > best + 1e-9 else "costs the same; the other was kept"
+        more = f"costs {cost - best:g} more per hour and replica" if cost > best + 1e-9 else "costs the same as what was taken"
+        return "CostsMore", more
     if all(stock.largest(c, size[c]) < size[c] for c in size):
         free, total = max(stock.largest(c, size[c]) for c in size), sum(stock.total(c) for c in size)
         return "DevicesUnavailable", f"need {size[at]} on one node, largest free {free}, total free {total}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox import cluster, devices, fleet, forwarder, realnode, state
+from sandbox import cluster, devices, fleet, forwarder, processkind, realnode, state
 from sandbox.errors import SandboxError
 from sandbox.proc import Processes, tail
 
@@ -148,19 +148,17 @@ def _url(folder: Path, target: str, namespace: str, port: int) -> str:
     if found.kind == "virtual":
         raise SandboxError("virtual pods do not run, so nothing answers at an address. Use --nodes real or process")
     what = f"{kind}/{name} in namespace {namespace}"
+    if found.kind == "process":
+        return processkind.url(folder, kind, namespace, name, port)
     if kind == "pod":
         pod = _object(folder, found, f"/api/v1/namespaces/{namespace}/pods/{name}", what)
         host = pod.get("status", {}).get("podIP")
         if not host:
             raise SandboxError(f"{what} has no address yet (phase {pod.get('status', {}).get('phase')}). Wait: kubectl get pod {name} -w")
-    elif found.kind == "real":
+    else:
         service = _object(folder, found, f"/api/v1/namespaces/{namespace}/services/{name}", f"Service for {what}")
         host = service["spec"]["clusterIP"]
-    else:
-        from sandbox import servicedoor
-
-        return servicedoor.url(folder, namespace, name, port)
-    answer = forwarder.ask(folder, {"name": f"{kind}/{namespace}/{name}/{port}", "host": host, "port": port})
+    answer = forwarder.ask(forwarder.control_path(folder), {"name": f"{kind}/{namespace}/{name}/{port}", "host": host, "port": port})
     return f"http://127.0.0.1:{answer['port']}"
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import binaries, cgroups, fleet, forwarder, imagestore, netns, probe, processkind, realnode, state, virtual
-from sandbox.api import PAUSE_SECONDS, Api
+from sandbox.api import Api
 from sandbox.controlplane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.pki import Pair
@@ -213,7 +213,6 @@ def _build(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, say: Stopw
             processkind.start(plane, chosen)
         else:
             virtual.start(plane, chosen)
-        _start_forwarder(folder, plane.processes, None, None)
     wait_nodes(api(folder, cluster), chosen, Processes(folder), say)
     cluster.nodes = [node.as_dict() for node in chosen.nodes]
     cluster.processes = {ticket.name: {"pid": ticket.pid, "start": ticket.start} for ticket in Processes(folder).tickets()}
@@ -268,20 +267,13 @@ def _build_real(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, progr
     apply_manifests(folder)
 
 
-def _start_forwarder(folder: Path, processes: Processes, pin: Path | None, target: str | None) -> int:
+def _start_forwarder(folder: Path, processes: Processes, pin: Path, target: str) -> int:
     control = forwarder.control_path(folder)
-    argv = [sys.executable, "-m", "sandbox.forwarder", "--control", str(control)]
-    argv += ["--network", str(pin)] if pin else []
-    argv += ["--api", target] if target else []
+    argv = [sys.executable, "-m", "sandbox.forwarder", "--control", str(control), "--network", str(pin), "--api", target]
     processes.start("forwarder", argv, env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)})
-    deadline = time.monotonic() + 30
-    while not control.exists():
-        processes.check("forwarder")
-        if time.monotonic() > deadline:
-            raise SandboxError("the forwarder does not start. Its log: polyfleet-sandbox logs forwarder")
-        time.sleep(PAUSE_SECONDS)
-    doors: dict[str, list[Any]] = forwarder.ask(folder, {})["doors"]
-    return int(doors["api"][2]) if target else 0
+    forwarder.wait_control(control, lambda: processes.check("forwarder"))
+    doors: dict[str, list[Any]] = forwarder.ask(control, {})["doors"]
+    return int(doors["api"][2])
 
 
 def apply_manifests(folder: Path) -> None:

@@ -13,10 +13,13 @@ import contextlib
 import json
 import os
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox.api import PAUSE_SECONDS
 from sandbox.errors import SandboxError
 from sandbox.netns import tcp_socket
 
@@ -112,24 +115,34 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back
         back.close()
 
 
-def ask(state: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Send one request to the running forwarder."""
+def ask(control: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Send one request to a control socket and read the answer."""
     here = os.getcwd()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(10)
         try:
             # A socket's path may have 107 bytes at most; a checkout may lie deeper than that.
-            os.chdir(control_path(state).parent)
-            line.connect(control_path(state).name)
+            os.chdir(control.parent)
+            line.connect(control.name)
         except OSError as error:
-            raise SandboxError(f"the forwarder does not answer ({error.strerror}). See: polyfleet-sandbox status") from None
+            raise SandboxError(f"{control.stem} does not answer ({error.strerror}). See: polyfleet-sandbox status") from None
         finally:
             os.chdir(here)
         line.sendall(json.dumps(request).encode() + b"\n")
         answer: dict[str, Any] = json.loads(line.makefile().readline() or '{"error": "no answer"}')
     if "error" in answer:
-        raise SandboxError(f"the forwarder cannot open {request.get('name')}: {answer['error']}. See: polyfleet-sandbox logs forwarder")
+        raise SandboxError(f"{control.stem} cannot do that: {answer['error']}")
     return answer
+
+
+def wait_control(control: Path, alive: Callable[[], None]) -> None:
+    """Wait until a control socket is there; `alive` raises when the process that should make it has ended."""
+    deadline = time.monotonic() + 30
+    while not control.exists():
+        alive()
+        if time.monotonic() > deadline:
+            raise SandboxError(f"{control.stem} does not start. Its log: polyfleet-sandbox logs {control.stem}")
+        time.sleep(PAUSE_SECONDS)
 
 
 async def _main(control: Path, pin: Path | None, api: tuple[str, int] | None, outside: int) -> None:

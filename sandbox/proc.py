@@ -3,7 +3,7 @@
 Every process is started through a few lines of shell that write the record *themselves*, before they turn into the program
 (`exec` keeps process id and start time). So there is no moment in which a process runs and nobody knows of it, even when
 `up` is killed with SIGKILL. A record is `boot-id  /proc/PID/stat`; a process is only ever signalled when boot id, process id
-and start time all match, and never by its name. Each process also carries `POLYFLEET_SANDBOX_STATE=<state folder>` in its
+and start time all match, and never by its name. Each process also carries `POLYFLEET_SANDBOX_MARK=<state folder>` in its
 environment: the children of our processes (engines on process nodes, for instance) are found by that mark.
 """
 
@@ -21,14 +21,15 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 
-MARK = "POLYFLEET_SANDBOX_STATE"
+MARK = "POLYFLEET_SANDBOX_MARK"
 
 _LAUNCH = """\
 set -e
-record=$1; shift
+record=$1; told=$2; shift 2
 read -r boot < /proc/sys/kernel/random/boot_id
 read -r stat < "/proc/$$/stat"
 printf '%s %s\\n' "$boot" "$stat" > "$record"
+eval "exec $told>&-"
 while [ "$1" != -- ]; do echo 0 > "$1"; shift; done
 shift
 exec "$@"
@@ -142,12 +143,30 @@ class Processes:
         """
         self.records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        command = ["/bin/sh", "-c", _LAUNCH, "sh", str(self.records / name), *map(str, cgroups), "--", *map(str, prefix), *map(str, argv)]
+        # The shell closes its end of this pipe once the record is written: whoever calls stop() next finds the process.
+        hear, tell = os.pipe()
+        words = [*cgroups, "--", *prefix, *argv]
+        command = ["/bin/sh", "-c", _LAUNCH, "sh", str(self.records / name), str(tell), *map(str, words)]
         environment = {**os.environ, **(env or {}), MARK: str(self.state)}
-        with (self.logs / f"{name}.log").open("ab") as log:
-            self._children[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=cwd or "/", start_new_session=True
-            )
+        try:
+            with (self.logs / f"{name}.log").open("ab") as log:
+                self._children[name] = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=cwd or "/",
+                    start_new_session=True,
+                    pass_fds=[tell],
+                )
+            os.close(tell)
+            tell = -1
+            os.read(hear, 1)
+        finally:
+            os.close(hear)
+            if tell >= 0:
+                os.close(tell)
 
     def check(self, name: str) -> None:
         """Raise with the end of the log when a process that this command started has already ended."""

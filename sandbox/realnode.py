@@ -242,6 +242,9 @@ def _kubelet_config(node: RealNode, pods_root: str) -> dict[str, object]:
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": "cluster.local",
         "resolvConf": "/run/node/config/resolv.conf",
+        # A device that comes or fails shows in the Node's status at the next look; reports without a change stay as rare as usual.
+        "nodeStatusUpdateFrequency": "1s",
+        "nodeStatusReportFrequency": "5m",
         # The controller manager's grace period here is 20 s; a Lease must be renewed well within it.
         "nodeLeaseDurationSeconds": 20,
         "logging": {"verbosity": 1},

@@ -30,7 +30,9 @@ def checkout() -> Path:
 
 
 def state_dir() -> Path:
-    """`.sandbox/` of the checkout."""
+    """`.sandbox/` of the checkout; POLYFLEET_SANDBOX_STATE names another folder, for a second cluster beside it."""
+    if given := os.environ.get("POLYFLEET_SANDBOX_STATE"):
+        return Path(given).resolve()
     return checkout() / ".sandbox"
 
 
@@ -95,8 +97,9 @@ def require(state: Path) -> Cluster:
 @contextlib.contextmanager
 def exclusive(state: Path, doing: str) -> Iterator[None]:
     """Let one command at a time change the cluster of a checkout. The kernel frees the lock when its holder dies."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = state / "lock"
+    if state.is_dir() and any(state.iterdir()) and not path.exists():
+        raise SandboxError(f"{state} holds files that are not a sandbox's. Name an empty or new folder in POLYFLEET_SANDBOX_STATE")
     while True:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

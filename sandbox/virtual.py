@@ -63,6 +63,7 @@ def _stage(
 def stages() -> list[dict[str, Any]]:
     """The rules by which KWOK moves nodes and pods."""
     ready, unready, gates_open = (_READY, "In", ["True"]), (_READY, "NotIn", ["True"]), (_GATES_LEFT, "In", ["0"])
+    started = (_READY.replace("Ready", "ContainersReady"), "In", ["True"])
     living = (".metadata.deletionTimestamp", "DoesNotExist", list[str]())
     failing = '.metadata.labels["pod-container-running-failed.stage.kwok.x-k8s.io"]'
     silent = '.metadata.labels["node-not-ready.stage.kwok.x-k8s.io"]'
@@ -96,7 +97,7 @@ def stages() -> list[dict[str, Any]]:
         ),
         _stage("pod-gated", "Pod", [living, ready, (_GATES_LEFT, "NotIn", ["0"])], pod_status(_conditions(Ready="False")), {}),
         _stage(
-            "pod-failing", "Pod", [living, ready, (failing, "In", ["true"])],
+            "pod-failing", "Pod", [living, started, (failing, "In", ["true"])],
             pod_status(_conditions(Ready="False", ContainersReady="False") + crashed), {},
         ),
         _stage(

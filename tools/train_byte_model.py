@@ -48,7 +48,8 @@ def initial_weights(rng: np.random.Generator) -> Weights:
     """Normal weights: .05 for the embedding, 1/sqrt(fan-in) for matrices, half of that for the two that write to the residual."""
 
     def matrix(rows: int, cols: int, scale: float = 1.0) -> Array:
-        return (rng.standard_normal((rows, cols)) * scale / np.sqrt(cols)).astype(np.float32)
+        values: Array = (rng.standard_normal((rows, cols)) * scale / np.sqrt(cols)).astype(np.float32)
+        return values
 
     out: Weights = {"token_embd": (rng.standard_normal((VOCAB, D)) * 0.05).astype(np.float32)}
     for i in range(LAYERS):

@@ -228,5 +228,3 @@ def _key(kind: str, namespace: str, name: str) -> str:
 def _manifest_key(manifest: Mapping[str, Any]) -> str:
     metadata = manifest["metadata"]
     return _key(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
-
-

@@ -39,11 +39,10 @@ class Slot:
 
 def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
     """The starts of one model, in the plan's order."""
-    pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
+    own = [start for start in plan.starts if start.model == view.key]
+    pools = {cell.name: cell.pool for cell in inputs.snapshot.cells} if own else {}
     found: list[Slot] = []
-    for start in plan.starts:
-        if start.model != view.key:
-            continue
+    for start in own:
         pool = pools[start.cell]
         if view.hold:
             stored = view.stored_child(start.option, pool)

@@ -37,11 +37,12 @@ POLICY_NAME = "default"
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 FINISHED = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown"
 
-# Without these a missing object cannot be told from an unreadable one, so nothing may be decided.
+# Without these a missing object cannot be told from an unreadable one, so nothing may be decided. Nodes and pods are not among them:
+# a decision knows that their stock is unknown, freezes and says so.
 REQUIRED = frozenset(
     resource.plural
     for resource in (
-        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, BUDGETS,
+        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, REPLICA_SETS, DEPLOYMENTS, SERVICES, BUDGETS,
     )
 )  # fmt: skip
 
@@ -182,4 +183,3 @@ class Cache:
             budgets=self._sorted(BUDGETS),
             unknown=self.unknown(),
         )
-

@@ -40,8 +40,15 @@ def price(pool: Pool) -> float:
     return decimal_float(cost.per_device_hour) if cost is not None else 0.0
 
 
-def build(fleet: Fleet, ours: Collection[str], gone: Collection[str]) -> tuple[tuple[Cell, ...], tuple[Node, ...]]:
-    """`ours`: uids of pods that the snapshot shows as replicas; `gone`: uids of pods that hold nothing, because they never bound."""
+def build(
+    fleet: Fleet, ours: Collection[str], gone: Collection[str], never_combined: Collection[int] = ()
+) -> tuple[tuple[Cell, ...], tuple[Node, ...]]:
+    """`ours`: uids of pods that the snapshot shows as replicas; `gone`: uids of pods that hold nothing, because they never bound.
+
+    `never_combined`: sizes above 1 that a model asks for which may use shared devices. They are no size of a shared cell: slices of
+    one card, or of several, never add up to a larger device. The other sizes stay, so that an exclusive model is told of the sharing
+    and not of a size.
+    """
     cells: dict[str, Cell] = {}
     nodes: list[Node] = []
     for pool in fleet.pools:
@@ -49,12 +56,12 @@ def build(fleet: Fleet, ours: Collection[str], gone: Collection[str]) -> tuple[t
             continue
         if not pool.nodes:
             group = _Group("", "", pool.shared)
-            cells[group.name(pool.name)] = _cell(fleet, pool, group)
+            cells[group.name(pool.name)] = _cell(fleet, pool, group, never_combined)
         for node in pool.nodes:
             group = _group(pool, node)
             name = group.name(pool.name)
             if name not in cells:
-                cells[name] = _cell(fleet, pool, group)
+                cells[name] = _cell(fleet, pool, group, never_combined)
             nodes.append(_node(fleet, pool, node, cells[name], ours, gone))
     return tuple(cells[name] for name in sorted(cells)), tuple(sorted(nodes, key=lambda node: node.name))
 
@@ -67,14 +74,13 @@ def _group(pool: Pool, node: FleetNode) -> _Group:
     return _Group(labels.get(key, ""), labels.get(domain, "") if domain else "", pool.shared or bool(node.shared))
 
 
-def _cell(fleet: Fleet, pool: Pool, group: _Group) -> Cell:
+def _cell(fleet: Fleet, pool: Pool, group: _Group, never_combined: Collection[int]) -> Cell:
     profile = pool.profile
     assert profile is not None
     full = profile.unit.per_node or max((node.installed for node in pool.nodes), default=0) or None
     sizes = legal_sizes(profile, pool.scheduler, full)
     if group.shared:
-        # Slices of one card, or of several, never combine to one larger device.
-        sizes = tuple(size for size in sizes if size == 1)
+        sizes = tuple(size for size in sizes if size == 1 or size not in never_combined)
     limits = pool.spec.limits if pool.spec is not None else None
     reserve = pool.spec.reserve if pool.spec is not None else None
     return Cell(

@@ -87,15 +87,17 @@ class Cycle:
 
         inputs = await asyncio.to_thread(decide.prepare, observed)
         plan = await self._plan(inputs.snapshot, inputs.demand)
-        actions = await asyncio.to_thread(decide.act, observed, inputs, plan)
+        moment = now()
+        actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment)
         written = await self.applier.carry_out(actions)
-        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=now())
+        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment)
         report = seed.annotate(report, self.seeded)
         await self.applier.write_statuses(report.statuses, written)
         told = await self.events.post(report.events)
 
         self.metrics.reported(observed, report)
         self.on_report(plan, report)
+        self._wake(plan, written)
         self._log(triggers, plan, report, written, told, self.clock() - started)
 
     async def _plan(self, snapshot: Any, demand: Any) -> Plan:
@@ -117,6 +119,13 @@ class Cycle:
         self.metrics.solved(outcome.plan, outcome.seconds)
         self.solution = Solution((snapshot, demand), outcome.plan, outcome.warm)
         return outcome.plan
+
+    def _wake(self, plan: Plan, written: Written) -> None:
+        """A start that was not made in this cycle may only wait for time to pass, which no watch tells."""
+        if plan.starts and not written.done:
+            self.queue.mark_later("starts", self.backoff.failed("starts", self.clock()))
+        else:
+            self.backoff.succeeded("starts")
 
     def _log(self, triggers: frozenset[str], plan: Plan, report: Report, written: Written, told: int, seconds: float) -> None:
         """One line for each cycle that changed something."""

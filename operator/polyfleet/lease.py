@@ -34,14 +34,13 @@ class LeaseLost(Exception):  # noqa: N818  it says what happened
 
 
 class Lease:
-    def __init__(
-        self, client: Client, *, namespace: str, name: str, duration_s: int, identity: str, clock: Clock = boot_clock
-    ) -> None:
+    def __init__(self, client: Client, *, namespace: str, name: str, duration_s: int, identity: str, clock: Clock = boot_clock) -> None:
         self.identity = f"{identity}_{uuid.uuid4()}"
         self.held = False
         self._client, self._namespace, self._name, self._duration, self._clock = client, namespace, name, duration_s, clock
         self._renewed = 0.0
         self._lease: dict[str, Any] = {}
+        self._told = ""
         self._observed: tuple[str, float] = ("", 0.0)  # (resourceVersion, when first seen)
 
     @property
@@ -73,8 +72,9 @@ class Lease:
         except NotFound:
             return await self._write(None, started)
         except ApiError as error:
-            log.warning("cannot read the Lease", extra={"detail": str(error)[:500]})
+            self._tell("cannot read the Lease", error)
             return False
+        self._told = ""
         version = self._lease["metadata"]["resourceVersion"]
         if version != self._observed[0]:
             self._observed = (version, started)
@@ -104,10 +104,16 @@ class Lease:
         except Conflict:
             return False  # somebody else was faster
         except ApiError as error:
-            log.warning("cannot write the Lease", extra={"detail": str(error)[:500]})
+            self._tell("cannot write the Lease", error)
             return False
         self._renewed, self.held = started, True
         return True
+
+    def _tell(self, what: str, error: ApiError) -> None:
+        """Once per cause: it is tried again every few seconds."""
+        if str(error) != self._told:
+            self._told = str(error)
+            log.warning("%s", what, extra={"detail": str(error)[:500]})
 
     def _holder(self) -> str:
         return str((self._lease.get("spec") or {}).get("holderIdentity") or "")

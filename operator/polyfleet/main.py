@@ -112,22 +112,31 @@ async def lead(
         async with asyncio.TaskGroup() as group:
             group.create_task(lease.keep(), name="lease")
             await cache.wait_synced()
-            group.create_task(seed_profiles(config, client, cycle), name="seed")
+            # Before the first cycle: the policy decides what may serve, so no cycle may run on its absence.
+            if not await seed_objects(config, client, cycle):
+                group.create_task(seed_again(config, client, cycle), name="seed")
             group.create_task(run_kopf(config, queue, stop), name="kopf")
             group.create_task(resync(config, queue), name="resync")
             queue.mark("start")
             group.create_task(cycle.run(), name="cycle")
 
 
-async def seed_profiles(config: Config, client: Client, cycle: Cycle) -> None:
-    """Applies the chart's profiles; what may pass (the API server restarts) is tried again."""
+async def seed_objects(config: Config, client: Client, cycle: Cycle) -> bool:
+    """Applies the chart's profiles and policy; True if nothing is left that may pass later."""
+    cycle.seeded = await seed.seed(client, config.profiles_dir, overwrite=config.overwrite_edited)
+    for answer in cycle.seeded.answers:
+        cycle.expectations.wrote(answer["kind"], answer)
+    cycle.queue.mark("seed")
+    return not cycle.seeded.retry
+
+
+async def seed_again(config: Config, client: Client, cycle: Cycle) -> None:
+    """For what failed at the start and may pass: the CRDs are not established yet, the API server restarts."""
     backoff = Backoff(first=2.0)
     while True:
-        cycle.seeded = await seed.seed(client, config.profiles_dir, overwrite=config.overwrite_edited)
-        cycle.queue.mark("seed")
-        if not cycle.seeded.retry:
-            return
         await asyncio.sleep(backoff.failed("seed", clock()))
+        if await seed_objects(config, client, cycle):
+            return
 
 
 async def resync(config: Config, queue: DirtyQueue) -> None:

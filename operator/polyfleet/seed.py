@@ -1,4 +1,4 @@
-"""Puts the chart's hardware profiles into the cluster, without touching what somebody edited.
+"""Puts the chart's hardware profiles and its FleetPolicy into the cluster, without touching what somebody edited.
 
 The files are applied by server-side apply *without force*. A field that somebody else owns is a conflict: it is taken out of the
 manifest and the rest is applied, so an edit survives every upgrade and only that field stops following the chart. The edited fields are
@@ -7,6 +7,7 @@ listed in the profile's status and told once (`ProfileEdited`). `overwrite` forc
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import re
@@ -19,28 +20,39 @@ import yaml
 
 from polyfleet.actions import EventNote, Report
 from polyfleet.client import Client
-from polyfleet.errors import ApiError, Conflict
-from polyfleet.resources import HARDWARE_PROFILES
+from polyfleet.errors import ApiError, Conflict, Invalid
+from polyfleet.resources import FLEET_POLICIES, HARDWARE_PROFILES
 
 log = logging.getLogger(__name__)
 
-_PART = re.compile(r'\[(?P<key>[^\]]*)\]|\.?(?P<name>[^.\[]+)')
+KINDS = {resource.kind: resource for resource in (HARDWARE_PROFILES, FLEET_POLICIES)}
+_PART = re.compile(r"\[(?P<key>[^\]]*)\]|\.?(?P<name>[^.\[]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """An object of which somebody else owns some fields."""
+
+    kind: str
+    name: str
+    uid: str
+    paths: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Seeded:
-    """What seeding did. `edited`: profile -> paths that belong to somebody else; `failed`: file or profile -> why."""
+    """What seeding did. `failed`: file or object -> why; `retry`: some of it may pass later."""
 
     applied: list[str] = field(default_factory=list)
-    edited: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    uids: dict[str, str] = field(default_factory=dict)
+    edited: dict[str, Edited] = field(default_factory=dict)  # by kind/name
     failed: dict[str, str] = field(default_factory=dict)
-    retry: bool = False  # a failure that may pass
+    answers: list[dict[str, Any]] = field(default_factory=list)  # the objects as the API server has them now
+    retry: bool = False
 
 
-def read_profiles(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The manifests in the folder, sorted by name, and what could not be read."""
-    found: dict[str, dict[str, Any]] = {}
+def read_seeds(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The manifests in the folder, sorted by kind and name, and what could not be read."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     failed: dict[str, str] = {}
     # A mounted ConfigMap holds "..data" links beside the files; only plain names count.
     for path in sorted(folder.glob("[!.]*.y*ml")) if folder.is_dir() else ():
@@ -48,34 +60,41 @@ def read_profiles(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
             for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
                 if document is None:
                     continue
-                if document.get("kind") != HARDWARE_PROFILES.kind or document.get("apiVersion") != HARDWARE_PROFILES.api_version:
-                    raise ValueError(f"kind must be {HARDWARE_PROFILES.kind} of {HARDWARE_PROFILES.api_version}")
-                found[document["metadata"]["name"]] = document
+                resource = KINDS.get(document.get("kind"))
+                if resource is None or document.get("apiVersion") != resource.api_version:
+                    raise ValueError(f"must be one of {', '.join(sorted(KINDS))} of {HARDWARE_PROFILES.api_version}")
+                found[(document["kind"], document["metadata"]["name"])] = document
         except (OSError, ValueError, KeyError, AttributeError, TypeError, yaml.YAMLError) as error:
             failed[path.name] = f"{type(error).__name__}: {error}"
-    return [found[name] for name in sorted(found)], failed
+    return [found[key] for key in sorted(found)], failed
 
 
 async def seed(client: Client, folder: Path, *, overwrite: bool = False) -> Seeded:
-    manifests, failed = read_profiles(folder)
+    manifests, failed = await asyncio.to_thread(read_seeds, folder)
     result = Seeded(failed=failed)
-    for manifest in manifests:
-        name = manifest["metadata"]["name"]
-        try:
-            answer, edited = await _apply(client, manifest, overwrite)
-        except ApiError as error:
-            result.failed[name] = str(error)[:500]
-            result.retry = result.retry or error.status not in (400, 422)
-        else:
-            result.applied.append(name)
-            result.uids[name] = answer["metadata"]["uid"]
-            if edited:
-                result.edited[name] = edited
+    await asyncio.gather(*(_one(client, manifest, overwrite, result) for manifest in manifests))
+    result.applied.sort()
     for what, why in sorted(result.failed.items()):
-        log.error("a shipped profile was not applied", extra={"profile": what, "detail": why})
+        log.error("a shipped object was not applied", extra={"object": what, "detail": why})
     if manifests:
-        log.info("profiles seeded", extra={"applied": len(result.applied), "edited": len(result.edited), "failed": len(result.failed)})
+        counts = {"applied": len(result.applied), "edited": len(result.edited), "failed": len(result.failed)}
+        log.info("shipped objects seeded", extra=counts)
     return result
+
+
+async def _one(client: Client, manifest: dict[str, Any], overwrite: bool, result: Seeded) -> None:
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    key = f"{kind}/{name}"
+    try:
+        answer, paths = await _apply(client, manifest, overwrite)
+    except ApiError as error:
+        result.failed[key] = str(error)[:500]
+        result.retry = result.retry or not isinstance(error, Invalid)
+        return
+    result.applied.append(key)
+    result.answers.append(answer)
+    if paths:
+        result.edited[key] = Edited(kind, name, answer["metadata"]["uid"], paths)
 
 
 async def _apply(client: Client, manifest: dict[str, Any], overwrite: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -129,17 +148,17 @@ def _remove(parent: Any, step: str) -> None:
 
 
 def annotate(report: Report, seeded: Seeded) -> Report:
-    """Adds the edited fields to the profiles' statuses, and one event for each profile that has some."""
+    """Adds the edited fields to the profiles' statuses, and one event for each object that has some."""
     if not seeded.edited:
         return report
     statuses = tuple(
-        replace(status, status={**status.status, "editedFields": list(seeded.edited[status.name])})
-        if status.kind == HARDWARE_PROFILES.kind and status.name in seeded.edited
+        replace(status, status={**status.status, "editedFields": list(edited.paths)})
+        if status.kind == HARDWARE_PROFILES.kind and (edited := seeded.edited.get(f"{status.kind}/{status.name}"))
         else status
         for status in report.statuses
     )
     notes = tuple(
-        EventNote(HARDWARE_PROFILES.kind, "", name, seeded.uids[name], "Normal", "ProfileEdited", f"kept as edited: {', '.join(paths)}")
-        for name, paths in sorted(seeded.edited.items())
+        EventNote(edited.kind, "", edited.name, edited.uid, "Normal", "ProfileEdited", f"kept as edited: {', '.join(edited.paths)}")
+        for _, edited in sorted(seeded.edited.items())
     )
     return replace(report, statuses=statuses, events=(*report.events, *notes))

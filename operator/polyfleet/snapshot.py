@@ -134,7 +134,9 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec)
         models.append(_model(view))
     ours = {replica.id for replica in replicas}
     gone = {pod.uid for view in views.values() for pod in view.doomed}
-    found_cells, nodes = cells.build(fleet, ours, gone)
+    sharing = {model.name for model in models if model.shared_ok}
+    combined = {option.devices for option in options if option.model in sharing and option.devices > 1}
+    found_cells, nodes = cells.build(fleet, ours, gone, combined)
     return Snapshot(
         cells=found_cells,
         nodes=nodes,

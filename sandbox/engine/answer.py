@@ -53,7 +53,10 @@ class Answer:
                 rest = text.finish()
                 if rest:
                     yield Piece(rest, None)
-                self._end(event.reason, event.stop_token, meter)
+                if text.stopped_by is not None:  # the rest of a cut character completed a stop string
+                    self._end("stop", text.stopped_by, meter)
+                else:
+                    self._end(event.reason, event.stop_token, meter)
 
     def _end(self, reason: FinishReason, stop_reason: str | int | None, meter: RequestMeter) -> None:
         self.finish_reason, self.stop_reason = reason, stop_reason

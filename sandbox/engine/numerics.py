@@ -17,13 +17,45 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 
 
+_MAGNITUDE, _INFINITY = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+_FP16_OVERFLOW = np.uint32(0x47800000)  # 65536: what 65520, the first number beyond fp16, rounds up to
+_FP16_SMALLEST_NORMAL = np.uint32(0x38800000)  # 2^-14
+
+
 def _bf16_bits(x: F32) -> npt.NDArray[np.uint32]:
     """The float32 bit patterns of `x` rounded to bfloat16: the upper 16 bits, round half to even, NaN kept."""
     bits = np.ascontiguousarray(x).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
     rounded &= np.uint32(0xFFFF0000)
-    # A NaN whose payload is all ones would overflow into zero; a NaN must stay one.
-    return np.where((bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000), np.uint32(0x7FC00000), rounded)
+    magnitude = bits & _MAGNITUDE
+    if magnitude.size and magnitude.max() > _INFINITY:  # a NaN whose payload is all ones would overflow into zero
+        rounded[magnitude > _INFINITY] = 0x7FC00000
+    return rounded
+
+
+def _fp16_round(x: F32) -> F32:
+    """`x` rounded to float16 and back, in integer arithmetic: numpy's own conversion is scalar and several times slower."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = bits >> np.uint32(13)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0xFFF)
+    rounded += bits
+    rounded &= np.uint32(0xFFFFE000)
+    magnitude = rounded & _MAGNITUDE
+    values = rounded.view(np.float32)
+    if not magnitude.size:
+        return values
+    if magnitude.min() < _FP16_SMALLEST_NORMAL:
+        # subnormals are multiples of 2^-24, float32's step between 0.5 and 1: adding 0.75 and taking it away rounds to them
+        small = (bits & _MAGNITUDE) < _FP16_SMALLEST_NORMAL
+        values[small] = np.copysign((x[small] + np.float32(0.75)) - np.float32(0.75), x[small])
+    if magnitude.max() >= _FP16_OVERFLOW:
+        values[magnitude >= _FP16_OVERFLOW] = np.copysign(np.float32(np.inf), x[magnitude >= _FP16_OVERFLOW])
+        values[np.isnan(x)] = np.nan
+    return values
 
 
 class Numerics:
@@ -38,8 +70,7 @@ class Numerics:
             return x
         if self.dtype == "bf16":
             return _bf16_bits(x).view(np.float32)
-        with np.errstate(over="ignore"):  # beyond 65504 fp16 becomes infinite: that is the fault to show, not a warning
-            return x.astype(np.float16).astype(np.float32)
+        return _fp16_round(x)
 
     def pack(self, x: F32) -> Stored:
         if self.dtype == "bf16":

@@ -19,6 +19,8 @@ from sandbox.engine.step_model import Chunk
 
 HEAD_ROWS = 2048  # rows of the head unpacked at a time: 2048 x 576 float32 = 4.7 MB, about one L2 cache
 
+LARGE_SCORES = 1 << 18  # attention scores computed at once: 1 MB of float32
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -191,16 +193,22 @@ class NumpyLlama:
     def attend(self, q: F32, keys: F32, values: F32, chunk: Chunk) -> F32:
         """Causal attention of q [token, head, dim]; query heads share a key head in groups."""
         tokens, heads, dim = q.shape
-        kv_heads = self.config.kv_heads
+        kv_heads, length = len(keys), keys.shape[1]
+        if kv_heads > 1 and tokens * heads * length > LARGE_SCORES:  # by key head: the scores stay in the processor's cache
+            group = heads // kv_heads
+            parts = [self.attend(q[:, i * group : (i + 1) * group], keys[i : i + 1], values[i : i + 1], chunk) for i in range(kv_heads)]
+            return np.concatenate(parts, axis=1)
         group = heads // kv_heads
         grouped = q.reshape(tokens, kv_heads, group, dim).transpose(1, 2, 0, 3).reshape(kv_heads, group * tokens, dim)
-        scores = (grouped @ keys.transpose(0, 2, 1)) * np.float32(dim**-0.5)
-        scores = self.numerics.round(scores).reshape(kv_heads, group, tokens, -1)
+        scores = grouped @ keys.transpose(0, 2, 1)
+        scores *= np.float32(dim**-0.5)
+        scores = self.numerics.round(scores).reshape(kv_heads, group, tokens, length)
         if tokens > 1:
-            scores[..., np.arange(scores.shape[-1])[None, :] > (chunk.start + np.arange(tokens))[:, None]] = -np.inf
-        probs = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        probs = self.numerics.round(probs / probs.sum(axis=-1, keepdims=True))
-        mixed = self.numerics.round(probs.reshape(kv_heads, group * tokens, -1) @ values)
+            np.putmask(scores, np.broadcast_to(np.arange(length) > (chunk.start + np.arange(tokens))[:, None], scores.shape), -np.inf)
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        mixed = self.numerics.round(self.numerics.round(scores).reshape(kv_heads, group * tokens, length) @ values)
         return mixed.reshape(kv_heads, group, tokens, dim).transpose(2, 0, 1, 3).reshape(tokens, heads, dim)
 
     def activation(self, gate: F32) -> F32:

@@ -69,8 +69,6 @@ async def _load_and_wait(server: EngineServer, config: Config, threads: int, sto
     except WeightsError as error:
         log.error("%s", error)
         return 1
-    info = {"backend": config.backend, "dtype": config.dtype, "paced": str(config.paced).lower(), "model_name": config.served_name}
-    server.metrics.describe(info, engine.backend.kv_blocks, engine.backend.kv_block_size)
     server.ready(engine)
     log.info("ready after %.1f s, context %d", time.monotonic() - began, engine.context)
     await stopped

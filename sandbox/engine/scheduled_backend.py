@@ -39,7 +39,8 @@ class ScheduledBackend:
         max_queue: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._make_model, self._pool, self._limits, self._end_ids = make_model, pool, limits, end_ids
+        self._make_model: Callable[[], StepModel] | None = make_model
+        self._pool, self._limits, self._end_ids = pool, limits, end_ids
         self._bound, self._max_queue, self._clock = limits.max_sequences + max_queue, max_queue, clock
         self.kv_blocks, self.kv_block_size = pool.count, pool.size
         self._wake = threading.Condition()
@@ -51,7 +52,10 @@ class ScheduledBackend:
         self._streams: dict[Run, EventStream] = {}  # jobs that the server still listens to
 
     async def start(self) -> None:
-        model = await run_in_daemon(self._make_model, "engine-load")
+        make, self._make_model = self._make_model, None  # what it holds (an open file, its vocabulary) is not needed again
+        if make is None:
+            raise RuntimeError("started twice")
+        model = await run_in_daemon(make, "engine-load")
         scheduler = Scheduler(model, self._pool, self._limits, self._end_ids, self._clock)
         self._scheduler = scheduler
         self._thread = threading.Thread(target=self._work, args=(scheduler,), name="engine-scheduler", daemon=True)

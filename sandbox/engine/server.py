@@ -62,7 +62,10 @@ class EngineServer:
         self._idle.set()
 
     def ready(self, engine: Engine) -> None:
-        self.metrics.observe_load(engine.backend.load)
+        info = {name: str(self.identity.extra[name]).lower() for name in ("backend", "dtype", "paced")}
+        backend = engine.backend
+        self.metrics.describe(info | {"model_name": self.identity.served_name}, backend.kv_blocks, backend.kv_block_size)
+        self.metrics.observe_load(backend.load)
         self.engine = engine
 
     def drain(self) -> None:

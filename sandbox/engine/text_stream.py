@@ -31,8 +31,11 @@ class TextStream:
         """What was held back, at the end of the answer."""
         if self.stopped_by is not None:
             return ""
+        start = self._sent
         self._extend(self._decoder.feed(b"", final=True))
-        return "" if self.stopped_by is not None else self._give(len(self._text))
+        if self.stopped_by is None:
+            self._give(len(self._text))
+        return self._text[start : self._sent]
 
     def _extend(self, new: str) -> str:
         searched = len(self._text)

@@ -50,7 +50,8 @@ def ensure(progress: Progress) -> Path:
         run(
             "image base",
             ["mmdebstrap", "--quiet", *OPTIONS, f"--include={','.join(PACKAGES)}", f"--extract-hook={_HOOK}", SUITE, root, *mirror],
-            env={"SOURCE_DATE_EPOCH": str(oci.EPOCH)},
+            # As root it works below the archive's own folder, which the next build cleans up; else /tmp, where other users may look in.
+            env={"SOURCE_DATE_EPOCH": str(oci.EPOCH), **({"TMPDIR": folder} if os.geteuid() == 0 else {})},
         )
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         oci.write_image(archive, f"localhost/polyfleet-base:{key()}", root, {"Env": [path, "LANG=C.UTF-8"], "Cmd": ["/bin/sh"]})

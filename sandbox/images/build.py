@@ -18,7 +18,7 @@ from sandbox.errors import SandboxError
 from sandbox.images import base, lock, oci, packages, weights
 from sandbox.images.buildah import Buildah
 from sandbox.images.recipes import PAUSE, ROOT, Recipe, recipes
-from sandbox.images.tools import Clock, Progress, check_programs, exclusive, run
+from sandbox.images.tools import Clock, Progress, check_programs, check_space, exclusive, friendly, run
 from sandbox.state import cache_folder
 
 FORMAT = "1"
@@ -44,7 +44,7 @@ def ensure(progress: Progress, names: Collection[str] | None = None) -> dict[str
     for recipe in wanted:
         found[recipe.reference] = _archive(recipe.name, _key(recipe, listings[recipe.name]))
     if not all(path.is_file() for path in found.values()):
-        with exclusive(cache_folder("images") / ".lock", progress):
+        with friendly(cache_folder("images")), exclusive(cache_folder("images") / ".lock", progress):
             _build(wanted, listings, found, Clock(progress))
     for path in found.values():
         os.utime(path)  # what is used counts as new when old versions are removed
@@ -64,6 +64,8 @@ def _build(wanted: list[Recipe], listings: dict[str, str], found: dict[str, Path
     if not missing:
         return
     check_programs()
+    _remove_leftovers()
+    check_space(cache_folder("images"), first=not (cache_folder("images") / "storage").is_dir())
     root, tag = base.ensure(progress), f"localhost/polyfleet-base:{base.key()}"
     storage = Buildah()
     storage.load(root, tag)
@@ -80,6 +82,8 @@ def _build(wanted: list[Recipe], listings: dict[str, str], found: dict[str, Path
         _remove_old(recipe.name, target)
         progress(f"image {recipe.name}: {target.stat().st_size / 1e6:.0f} MB")
     storage.prune()
+    _remove_old("base", root)
+    packages.remove_old(KEPT_VERSIONS * len(recipes()))
 
 
 def with_engine(engine: str, progress: Progress) -> list[str]:
@@ -179,6 +183,13 @@ def _pause(target: Path) -> None:
         layer = oci.layer_of({"pause": (program.read_bytes(), 0o755)})
         oci.write_image(archive, PAUSE, layer, {"Entrypoint": ["/pause"], "User": "65535:65535"})
         archive.replace(target)
+
+
+def _remove_leftovers() -> None:
+    """Work folders of a build that was killed: with the lock held, nobody else can be at work in one."""
+    for path in cache_folder("images").glob("*/.*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_old(name: str, newest: Path) -> None:

@@ -7,6 +7,7 @@ The build itself then copies a folder and needs neither pip nor a network.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
 import sys
@@ -56,7 +57,17 @@ def key(requirements: str) -> str:
 
 def ensure(name: str, requirements: str, progress: Progress) -> Path:
     """The folder for these requirements (a part of the lock), made when the cache lacks it. The caller holds the builders' lock."""
-    return cached_folder(cache_folder("wheels") / key(requirements), lambda fresh: _fill(name, requirements, fresh, progress))
+    folder = cached_folder(cache_folder("wheels") / key(requirements), lambda fresh: _fill(name, requirements, fresh, progress))
+    os.utime(folder)  # what is used counts as new when old folders are removed
+    return folder
+
+
+def remove_old(keep: int) -> None:
+    """Keep the folders that were used last, and nothing of a run that was killed. The caller holds the builders' lock."""
+    found = [path for path in cache_folder("wheels").glob("*") if path.is_dir() and not path.name.lstrip(".").startswith("weights")]
+    whole = sorted((path for path in found if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime)
+    for path in [path for path in found if path.name.startswith(".")] + whole[: max(0, len(whole) - keep)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def cached_folder(target: Path, fill: Callable[[Path], None]) -> Path:
@@ -67,7 +78,11 @@ def cached_folder(target: Path, fill: Callable[[Path], None]) -> Path:
         try:
             fill(fresh)
             fresh.chmod(0o755)
-            fresh.rename(target)
+            try:
+                fresh.rename(target)
+            except OSError:
+                if not target.is_dir():  # else somebody else made the same folder meanwhile
+                    raise
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return target

@@ -5,6 +5,6 @@ of the sandbox also runs without privileges, and so that faults can be scripted;
 says instead of pretending. Entry point: ``python -m sandbox.processnode``; ``end_all`` ends what a node left running.
 """
 
-from sandbox.processnode.cleanup import end_all
+from sandbox.processnode.ending import end_all
 
 __all__ = ["end_all"]

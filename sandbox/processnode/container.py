@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sandbox.processnode import images, launch, timestamps
@@ -16,7 +15,7 @@ from sandbox.processnode.deadline import Deadline
 from sandbox.processnode.kube import CONNECTION_ERRORS, ApiError
 from sandbox.processnode.probes import ContainerProbes
 from sandbox.processnode.probing import Prober, pre_stop
-from sandbox.processnode.process import Exit, Run
+from sandbox.processnode.process import Exit, Run, remove_run
 from sandbox.processnode.records import ContainerRecord, Running, Terminated, Waiting
 from sandbox.processnode.scenario import Faults
 
@@ -298,13 +297,6 @@ class Supervisor:
         for path in self.folder.iterdir():
             if path.name.isdigit() and int(path.name) < self.record.attempt - 1:
                 remove_run(path)
-
-
-def remove_run(path: Path) -> None:
-    """Remove the folder of an ended run."""
-    for file in path.iterdir():
-        file.unlink()
-    path.rmdir()
 
 
 async def _later(seconds: float, act: Callable[[], None]) -> None:

@@ -179,3 +179,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return data
+
+
+def remove_run(path: Path) -> None:
+    """Remove the folder of an ended run."""
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()

@@ -261,13 +261,13 @@ def test_edited_profiles_survive_seeding(apiserver: Path, kubectl: Callable[...,
     async def scenario() -> None:
         async with edge(apiserver) as e:
             first = await seed(e.client, tmp_path)
-            assert (first.applied, first.edited, first.failed) == ([name], {}, {})
+            assert (first.applied, first.edited, first.failed) == ([f"HardwareProfile/{name}"], {}, {})
             await e.client.merge_patch(HARDWARE_PROFILES, name, {"spec": {"cost": {"perDeviceHour": "9.99"}}}, manager="an-engineer")
 
             profile["spec"]["cost"] = {"perDeviceHour": "2.00", "currency": "EUR"}
             (tmp_path / "p.yaml").write_text(yaml.safe_dump(profile))
             second = await seed(e.client, tmp_path)
-            assert second.edited == {name: ("cost.perDeviceHour",)}
+            assert [(edited.name, edited.paths) for edited in second.edited.values()] == [(name, ("cost.perDeviceHour",))]
             live = await e.client.get(HARDWARE_PROFILES, name)
             assert live["spec"]["cost"] == {"perDeviceHour": "9.99", "currency": "EUR"}
 

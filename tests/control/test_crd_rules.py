@@ -31,7 +31,8 @@ def crds(kubectl: Kubectl) -> Iterator[Kubectl]:
     files = [argument for path in sorted((ROOT / "crds").glob("*.yaml")) for argument in ("-f", str(path))]
     kubectl("apply", "--server-side", "--force-conflicts", *files, check=True)
     names = [f"crd/{kind.crd_name}" for kind in KINDS]
-    kubectl("wait", "--for=condition=Established", *names, "--timeout=60s", check=True)
+    # Not --for=condition: that fails on a CRD so fresh that its conditions are still null.
+    kubectl("wait", '--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True', *names, "--timeout=60s", check=True)
     kubectl("create", "namespace", NAMESPACE, check=True)
     try:
         yield kubectl

@@ -142,7 +142,9 @@ def test_readiness_gate_holds_ready_and_foreign_condition_survives(node: Node) -
     """ContainersReady follows the probe; Ready waits for the gate, whose condition belongs to somebody else and stays untouched."""
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1, "failureThreshold": 60}
     node.run(
-        "gated", readinessGates=[{"conditionType": "polyfleet.io/serving"}], container={"startupProbe": probe, "readinessProbe": probe}
+        "gated",
+        readinessGates=[{"conditionType": "polyfleet.io/serving"}],
+        container={"startupProbe": probe, "readinessProbe": {**probe, "failureThreshold": 1}},
     )
     node.wait("pod/gated", "condition=ContainersReady")
     ready = next(c for c in node.pod("gated")["status"]["conditions"] if c["type"] == "Ready")
@@ -286,7 +288,11 @@ def test_init_containers_run_first_and_in_order(node: Node) -> None:
 
 def test_sigterm_ignored_ends_in_sigkill(node: Node) -> None:
     """After the grace period a process that ignores SIGTERM is killed, and only then the pod goes away."""
-    node.run("stubborn", "--ignore-sigterm", container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}})
+    node.run(
+        "stubborn",
+        "--ignore-sigterm",
+        container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}},
+    )
     node.wait("pod/stubborn", "condition=Ready")
     process = node.process("stubborn")
     node.kubectl("delete", "pod", "stubborn")
@@ -295,7 +301,9 @@ def test_sigterm_ignored_ends_in_sigkill(node: Node) -> None:
 
 def test_scenario_is_read_again(node: Node) -> None:
     """neverReady holds back readiness for as long as the file says so."""
-    node.run("scripted", container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}})
+    node.run(
+        "scripted", container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}}
+    )
     node.wait("pod/scripted", "condition=Ready")
     node.scenario.write_text(yaml.safe_dump({"pods": [{"match": {"name": "scripted"}, "neverReady": True}]}))
     node.wait("pod/scripted", "condition=Ready=False")
@@ -306,7 +314,9 @@ def test_scenario_is_read_again(node: Node) -> None:
 
 def test_proxy_serves_ready_pods_of_a_service(node: Node, tmp_path: Path) -> None:
     """A listener of the proxy reaches the Service's ready pods; errors say what is missing."""
-    node.run("backend", container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}})
+    node.run(
+        "backend", container={"startupProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "failureThreshold": 60}}
+    )
     node.kubectl("create", "service", "clusterip", "backend", "--tcp=80:8000")
     node.wait("pod/backend", "condition=Ready")
     control = tmp_path / "control"

@@ -9,7 +9,8 @@ from typing import Any
 
 from polyfleet import naming
 from polyfleet.render.deployment import owner_reference
-from polyfleet.render.pod import PORT, PORT_NAME
+from polyfleet.render.engines import PORT
+from polyfleet.render.pod import PORT_NAME
 from polyfleet.state import CustomState
 
 

@@ -24,12 +24,14 @@ def of_model(inputs: Inputs, plan: Plan, view: ModelView) -> list[EventNote]:
 
 
 def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
+    if not plan.starts and not plan.stop:
+        return None
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
-    devices = {option.id: option.devices for option in inputs.snapshot.options}
-    starts = Counter(
-        (pools[start.cell], start.option.split("|")[1], devices[start.option]) for start in plan.starts if start.model == view.key
-    )
-    stops = Counter(item.child.pool for item in standings(view) if item.pod.uid in set(plan.stop))
+    # An option's id is model|profile|variant|engine|devices.
+    parts_of = [(pools[start.cell], start.option.split("|")) for start in plan.starts if start.model == view.key]
+    starts = Counter((pool, parts[1], int(parts[4])) for pool, parts in parts_of)
+    stop = set(plan.stop)
+    stops = Counter(item.child.pool for item in standings(view) if item.pod.uid in stop)
     if not starts and not stops:
         return None
     parts = [f"+{count} on {pool} ({profile}, {size} devices each)" for (pool, profile, size), count in sorted(starts.items())]

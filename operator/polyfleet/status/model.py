@@ -209,7 +209,9 @@ def fit(status: dict[str, Any]) -> dict[str, Any]:
     def big(value: dict[str, Any]) -> bool:
         return len(naming.canonical(value).encode()) > SIZE_LIMIT
 
-    if big(status) and "effective" in status:
+    if not big(status):
+        return status
+    if "effective" in status:
         status = {**status, "effective": [{k: v for k, v in row.items() if k != "args"} for row in status["effective"]]}
     for key in ("rejected", "placements"):
         if big(status) and key in status:

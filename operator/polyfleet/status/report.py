@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from placement.types import Plan
+from placement.types import Plan, Shortfall, Start, Why
 from polyfleet.actions import Report, StatusApply
 from polyfleet.inputs import Inputs
 from polyfleet.state import CustomState, Observed
@@ -17,12 +18,14 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str) -> Repor
     """`now` is RFC 3339; it is used only for conditions whose status word changed."""
     statuses: list[StatusApply] = []
     events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs)]
+    plans, nothing = by_model(plan), replace(plan, starts=(), shortfalls=(), why=())
     ready = 0
-    for _, view in sorted(inputs.models.items()):
-        status = model.build(observed, inputs, plan, view, now)
+    for key, view in sorted(inputs.models.items()):
+        own = plans.get(key, nothing)
+        status = model.build(observed, inputs, own, view, now)
         ready += _is_ready(status)
         statuses.append(_apply(view.state, status))
-        events.extend(notes.of_model(inputs, plan, view))
+        events.extend(notes.of_model(inputs, own, view))
     statuses += [
         _apply(parsed.state, fleet.profile(inputs.fleet, parsed, now))
         for parsed in inputs.objects.profiles
@@ -40,6 +43,25 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str) -> Repor
         events=notes.ordered(events),
         summary=_summary(inputs, plan, ready),
     )
+
+
+def by_model(plan: Plan) -> dict[str, Plan]:
+    """The plan as each model sees it: its own starts, shortfall and reasons. One pass, so a large fleet is not searched per model."""
+    starts: dict[str, list[Start]] = {}
+    shortfalls: dict[str, list[Shortfall]] = {}
+    why: dict[str, list[Why]] = {}
+    for start in plan.starts:
+        starts.setdefault(start.model, []).append(start)
+    for shortfall in plan.shortfalls:
+        shortfalls.setdefault(shortfall.model, []).append(shortfall)
+    for row in plan.why:
+        why.setdefault(row.model, []).append(row)
+    return {
+        key: replace(
+            plan, starts=tuple(starts.get(key, ())), shortfalls=tuple(shortfalls.get(key, ())), why=tuple(why.get(key, ()))
+        )
+        for key in {*starts, *shortfalls, *why}
+    }
 
 
 def _apply(state: CustomState, status: Mapping[str, Any]) -> StatusApply:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import yaml
-
-from hwprofiles.shipped_profiles import SHIPPED
 from polyfleet import naming
 from polyfleet.actions import Actions, Apply
 from polyfleet.render import budget, service
 from polyfleet.state import Condition, ContainerState, CustomState, DeploymentState, NodeState, Observed, OwnedState, PodState, Taint
+
+from hwprofiles.shipped_profiles import SHIPPED
 
 NOW = "2026-11-25T08:00:00Z"
 LATER = "2026-11-25T09:00:00Z"
@@ -117,9 +118,14 @@ def policy(spec: Mapping[str, Any] | None = None) -> CustomState:
     return custom("FleetPolicy", "default", spec or {})
 
 
+@lru_cache
+def _shipped(name: str) -> Any:
+    return yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def profile(name: str, **changes: Any) -> CustomState:
     """A shipped profile, with fields of its spec replaced."""
-    found = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))
+    found = _shipped(name)
     return custom("HardwareProfile", name, {**found["spec"], **changes})
 
 
@@ -281,3 +287,9 @@ def condition(status: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
 
 def short(act: Apply) -> str:
     return f"{act.manifest['kind']}/{act.manifest['metadata']['name']}"
+
+
+def revision(actions: Actions) -> str:
+    """The revision label of the only child."""
+    (manifest,) = applied(actions, "Deployment")
+    return str(manifest["metadata"]["labels"][naming.REVISION])

@@ -6,25 +6,30 @@ from pathlib import Path
 
 from polyfleet.actions import Report, StatusApply
 from polyfleet.errors import Conflict
-from polyfleet.seed import Seeded, annotate, conflicting, read_profiles, without
+from polyfleet.seed import Edited, Seeded, annotate, conflicting, read_seeds, without
 
 PROFILE = "apiVersion: polyfleet.io/v1alpha1\nkind: HardwareProfile\nmetadata: {name: NAME}\nspec: {vendor: v}\n"
 
 
 def test_a_missing_folder_has_no_profiles(tmp_path: Path) -> None:
     """No mounted ConfigMap means nothing to seed, not an error."""
-    assert read_profiles(tmp_path / "absent") == ([], {})
+    assert read_seeds(tmp_path / "absent") == ([], {})
 
 
 def test_bad_files_are_told_and_do_not_hide_good_ones(tmp_path: Path) -> None:
-    """Of four files two are profiles; broken YAML and a foreign kind are named. Links of a mounted ConfigMap are left out."""
+    """Two profiles and the policy are read; broken YAML and a foreign kind are named. Links of a mounted ConfigMap are left out."""
     (tmp_path / "b.yaml").write_text(PROFILE.replace("NAME", "b"))
     (tmp_path / "a.yml").write_text(PROFILE.replace("NAME", "a"))
+    (tmp_path / "policy.yaml").write_text("apiVersion: polyfleet.io/v1alpha1\nkind: FleetPolicy\nmetadata: {name: default}\n")
     (tmp_path / "broken.yaml").write_text("{")
     (tmp_path / "pod.yaml").write_text("kind: Pod\napiVersion: v1\nmetadata: {name: p}\n")
     (tmp_path / "..data.yaml").write_text(PROFILE.replace("NAME", "hidden"))
-    manifests, failed = read_profiles(tmp_path)
-    assert [manifest["metadata"]["name"] for manifest in manifests] == ["a", "b"]
+    manifests, failed = read_seeds(tmp_path)
+    assert [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests] == [
+        ("FleetPolicy", "default"),
+        ("HardwareProfile", "a"),
+        ("HardwareProfile", "b"),
+    ]
     assert sorted(failed) == ["broken.yaml", "pod.yaml"]
     assert "HardwareProfile" in failed["pod.yaml"]
 
@@ -53,7 +58,7 @@ def test_conflicting_paths_come_from_the_servers_answer() -> None:
 def test_edited_fields_show_in_the_status_and_as_one_event() -> None:
     """The edited profile's status lists the paths; others stay as they are."""
     report = Report(statuses=(StatusApply("HardwareProfile", "", "a", "u1", {"x": 1}), StatusApply("HardwareProfile", "", "b", "u2", {})))
-    told = annotate(report, Seeded(edited={"a": ("cost.perDeviceHour",)}, uids={"a": "u1"}))
+    told = annotate(report, Seeded(edited={"HardwareProfile/a": Edited("HardwareProfile", "a", "u1", ("cost.perDeviceHour",))}))
     assert told.statuses[0].status == {"x": 1, "editedFields": ["cost.perDeviceHour"]}
     assert told.statuses[1].status == {}
     assert [(event.reason, event.name, event.uid) for event in told.events] == [("ProfileEdited", "a", "u1")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from placement.types import (
     Cell,
@@ -85,8 +86,6 @@ def _fleet(rng: random.Random) -> tuple[list[Cell], list[Node]]:
 
 
 def _with_rules(cell: Cell, limit: int | None, reserve: int) -> Cell:
-    from dataclasses import replace
-
     return replace(cell, limit_devices=limit, reserve_devices=reserve)
 
 
@@ -111,23 +110,24 @@ def _models(rng: random.Random, cells: list[Cell]) -> tuple[list[Model], list[Op
         models.append(model)
         asked.append(ModelDemand(model.name, work))
         for cell in cells:
-            for size in rng.sample(cell.sizes, 1 if rng.random() < 0.8 else 2):
-                options.append(
-                    Option(
-                        id=f"{model.name}|{cell.profile}|{size}",
-                        model=model.name,
-                        profile=cell.profile,
-                        vendor=cell.vendor,
-                        variant="default",
-                        engine="vllm",
-                        devices=size,
-                        pools=(cell.pool,) if rng.random() < 0.1 else (),
-                        excluded_pools=(cell.pool,) if rng.random() < 0.05 else (),
-                        work_per_s=float(rng.randint(1, 3)) if rng.random() < 0.9 else None,
-                        eligible=rng.random() < 0.95,
-                    )
-                )
+            options += [_option(rng, model.name, cell, k) for k in rng.sample(cell.sizes, 1 if rng.random() < 0.8 else 2)]
     return models, list({o.id: o for o in options}.values()), Demand(tuple(asked))
+
+
+def _option(rng: random.Random, model: str, cell: Cell, size: int) -> Option:
+    return Option(
+        id=f"{model}|{cell.profile}|{size}",
+        model=model,
+        profile=cell.profile,
+        vendor=cell.vendor,
+        variant="default",
+        engine="vllm",
+        devices=size,
+        pools=(cell.pool,) if rng.random() < 0.1 else (),
+        excluded_pools=(cell.pool,) if rng.random() < 0.05 else (),
+        work_per_s=float(rng.randint(1, 3)) if rng.random() < 0.9 else None,
+        eligible=rng.random() < 0.95,
+    )
 
 
 def _replicas(rng: random.Random, cells: list[Cell], nodes: list[Node], options: list[Option]) -> list[Replica]:

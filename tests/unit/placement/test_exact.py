@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import placement
-from tests.unit.placement.enumerate import World
+from tests.unit.placement.exhaustive import World
 from tests.unit.placement.instances import instance
 
 BLOCK = 50

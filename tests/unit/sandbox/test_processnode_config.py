@@ -261,6 +261,7 @@ def test_times_of_every_precision_are_read() -> None:
 
 def test_deadline_moves_closer_only() -> None:
     """A second, more urgent deletion shortens the grace; a longer one does not prolong it."""
+
     async def check() -> None:
         deadline = Deadline(1000)
         deadline.at_most(2000)

@@ -1,5 +1,5 @@
-"""An exhaustive placer for tiny instances: tries every set of stops and every node for every start. Written apart from the placer, from its documented
-meaning (the README of placement), so that the two can only agree if both are right. numpy only makes the loops fast."""
+"""An exhaustive placer for tiny instances: tries every set of stops and every node for every start. Written apart from the placer, from
+its documented meaning (the README of placement), so that the two can only agree if both are right. numpy only makes the loops fast."""
 
 from __future__ import annotations
 
