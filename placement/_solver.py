@@ -6,7 +6,8 @@ What has to be closed (each was seen):
 - a stop at a node limit has no entry in PuLP's table of HiGHS and raises KeyError: the HiGHS object itself is asked;
 - HiGHS keeps one thread pool per process, and a second value of `threads` makes every later run fail silently: the option is never
   touched;
-- CBC leaves files behind and outlives a killed parent: one thread, always a time limit, a private folder that is removed;
+- CBC leaves files behind and outlives a killed parent: always a time limit, a private folder that is removed; its own threads can hang and
+  are never asked for;
 - a solver of a certain version called a wrong plan optimal (OC-075): `healthy` runs that instance, an infeasible one and a second run
   after it.
 
@@ -213,7 +214,6 @@ def _cbc(form: Form, objective: Coefficients, limits: Limits) -> Answer:
             gapRel=limits.ends_at(),
             gapAbs=limits.absolute_gap,
             maxNodes=limits.nodes,
-            threads=1,
             options=["randomSeed 1", "randomCbcSeed 1"],
         )
         back_end.tmpDir = folder

@@ -152,8 +152,12 @@ class _Recount:
         elif node.held_by_others or node.allocatable < node.installed:
             blocks = sum(r.devices // align for r in going if r.devices > 1)
         else:
+            # Larger replicas hold whole blocks, so single devices break at most as many as those leave today.
             kept = [r for r in here if r.id in set(self.p.keep)]
-            blocks = node.allocatable // align - sum(1 if r.devices == 1 else -(-r.devices // align) for r in kept)
+            all_blocks = node.allocatable // align
+            breakable = max(0, all_blocks - sum(-(-r.devices // align) for r in here if r.devices > 1))
+            broken = min(breakable, sum(1 for r in kept if r.devices == 1))
+            blocks = all_blocks - broken - sum(-(-r.devices // align) for r in kept if r.devices > 1)
         used = sum(k // align for k in asked if k > 1)
         if used > max(0, blocks):
             self._say(f"node {node.name}: {used} whole blocks started, {blocks} are known to be free")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import json
 import os
 import re
 import signal
@@ -65,12 +67,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SandboxError as error:
         print(f"polyfleet-sandbox: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("polyfleet-sandbox: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our output went away (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"polyfleet-sandbox: {_plain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("polyfleet-sandbox: interrupted", file=sys.stderr)
+        return 130
+
+
+def _plain(error: OSError) -> str:
+    """An error of the operating system as a sentence with the next command."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}. Free some space, then run the command again; `polyfleet-sandbox down` removes what is here"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission{where}. The cluster may have been started by another user: run the command as that user"
+    return f"{error.strerror or error}{where}. See: polyfleet-sandbox status"
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -129,8 +144,6 @@ def _status(folder: Path) -> int:
 
 
 def _object(folder: Path, found: state.Cluster, path: str, what: str) -> dict[str, Any]:
-    import json
-
     status, body = cluster.api(folder, found).get(path)
     if status == 404:
         raise SandboxError(f"there is no {what}. See what there is: kubectl get mdep,pods -A")

@@ -56,19 +56,29 @@ def up(wanted: Wanted, out: Progress) -> state.Cluster:
     with state.exclusive(folder, "up"):
         os.environ[MARK] = str(folder)  # whatever this command starts can be found by `down`, even when it is killed now
         try:
-            chosen = fleet.load(wanted.fleet or "three-vendors")
-            if (running := _running(folder)) is not None:
-                _refuse_another(running, wanted, chosen)
-                say(f"the cluster is up already: {running.kind} nodes, fleet {running.fleet}")
-                return running
-            if remains(folder):
-                say("removing what an earlier cluster left behind")
-                remove(folder)
+            running = state.load(folder)
+            if running is not None and running.ready:
+                problem = healthy(folder, running)
+                if not problem:
+                    if wanted.fleet is not None:
+                        _refuse_another(running, wanted, fleet.load(wanted.fleet))
+                    _refuse_another(running, wanted, None)
+                    _refresh_images(folder, running, out, say)
+                    say(f"the cluster is up already: {running.kind} nodes, fleet {running.fleet}")
+                    return running
+                say(f"the cluster is not whole ({problem}); it is made anew")
+                if wanted == Wanted():
+                    wanted = Wanted(None, running.kind)
+            elif remains(folder):
+                say("removing what an earlier command left behind")
+            again = running is not None and running.ready and wanted.fleet is None
+            chosen = fleet.parse(running.fleet_text, running.fleet) if running and again else fleet.load(wanted.fleet or "three-vendors")
             kind, why = choose(wanted.kind, chosen)
+            remove(folder)
             say(f"{kind} nodes: {why}")
             cluster = state.Cluster(kind=kind, fleet=chosen.name, why=why, fleet_text=chosen.text)
             try:
-                _build(folder, cluster, chosen, say)
+                _build(folder, cluster, chosen, out, say)
             except BaseException:
                 say("stopping; removing what was started")
                 remove(folder, keep_logs=True)
@@ -112,7 +122,7 @@ def healthy(folder: Path, cluster: state.Cluster) -> str:
     alive = Processes(folder).alive()
     dead = [name for name in sorted(cluster.processes) if not alive.get(name, False)]
     if dead:
-        return f"{', '.join(dead)} no longer run"
+        return f"no longer running: {', '.join(dead)}"
     try:
         status, _ = api(folder, cluster).get("/readyz")
     except OSError as error:
@@ -184,26 +194,19 @@ def _subtree_exists(folder: Path) -> bool:
         return False
 
 
-def _running(folder: Path) -> state.Cluster | None:
-    cluster = state.load(folder)
-    if cluster is None or not cluster.ready:
-        return None
-    return cluster if not healthy(folder, cluster) else None
-
-
-def _refuse_another(running: state.Cluster, wanted: Wanted, chosen: fleet.Fleet) -> None:
+def _refuse_another(running: state.Cluster, wanted: Wanted, chosen: fleet.Fleet | None) -> None:
     if wanted.kind is not None and wanted.kind != running.kind:
         raise SandboxError(f"--nodes {wanted.kind}: a cluster with {running.kind} nodes runs here. End it first: polyfleet-sandbox down")
-    if wanted.fleet is not None and chosen.text != running.fleet_text:
+    if chosen is not None and chosen.text != running.fleet_text:
         raise SandboxError(f"--fleet {wanted.fleet}: a cluster with fleet {running.fleet} runs here. End it first: polyfleet-sandbox down")
 
 
-def _build(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, say: Stopwatch) -> None:
+def _build(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, out: Progress, say: Stopwatch) -> None:
     shutil.rmtree(folder / "logs", ignore_errors=True)
     state.save(folder, cluster)
-    programs = binaries.ensure(say)
+    programs = binaries.ensure(out)  # it shows the time by itself
     if cluster.kind == "real":
-        _build_real(folder, cluster, chosen, programs, say)
+        _build_real(folder, cluster, chosen, programs, _images(out), say)
     else:
         plane = ControlPlane(folder, programs)
         plane.start()
@@ -221,15 +224,35 @@ def _build(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, say: Stopw
     say(f"cluster is up: export KUBECONFIG={folder / 'kubeconfig'}")
 
 
-def _images(say: Stopwatch) -> dict[str, Path]:
+def _images(out: Progress) -> dict[str, Path]:
     from sandbox import images  # here, because only real nodes need what it needs
 
-    found: dict[str, Path] = images.ensure(say)
+    found: dict[str, Path] = images.ensure(out)
     return found
 
 
-def _build_real(folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, programs: Path, say: Stopwatch) -> None:
-    archives = _images(say)
+def _refresh_images(folder: Path, running: state.Cluster, out: Progress, say: Stopwatch) -> None:
+    """Load images that were built anew since `up` (an edited source) into the running nodes; pods that start from now on use them."""
+    if running.kind != "real":
+        return
+    archives = _images(out)
+    changed = [reference for reference, path in sorted(archives.items()) if running.images.get(reference) != str(path)]
+    if not changed:
+        return
+    say(f"loading changed images: {', '.join(changed)}")
+    nodes = realnode.layout(folder, fleet.parse(running.fleet_text, running.fleet).nodes)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        jobs = [pool.submit(realnode.import_image, folder, node, archives[reference]) for node in nodes for reference in changed]
+        for job in jobs:
+            job.result()
+    running.images = {reference: str(path) for reference, path in archives.items()}
+    state.save(folder, running)
+
+
+def _build_real(
+    folder: Path, cluster: state.Cluster, chosen: fleet.Fleet, programs: Path, archives: dict[str, Path], say: Stopwatch
+) -> None:
+    cluster.images = {reference: str(path) for reference, path in archives.items()}
     unpacking = realnode.snapshotter(folder)
     nodes = realnode.layout(folder, chosen.nodes)
     realnode.make_network(folder, nodes)

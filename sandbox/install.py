@@ -58,6 +58,8 @@ def install(kubeconfig: Path, *extra: str, wait_s: int = 180) -> str:
         f"image.repository={OPERATOR_REPOSITORY},image.tag={OPERATOR_TAG}",
         "--set",
         "profiles.builtin={nvidia,huawei,alibaba,amd,sandbox}",
+        "--set-string",
+        r"operator.nodeSelector.node-role\.polyfleet\.io/system=",
         *extra,
         timeout_s=wait_s + 30,
     )

@@ -25,11 +25,11 @@ MARK = "POLYFLEET_SANDBOX_MARK"
 
 _LAUNCH = """\
 set -e
-record=$1; told=$2; shift 2
+record=$1; shift
 read -r boot < /proc/sys/kernel/random/boot_id
 read -r stat < "/proc/$$/stat"
 printf '%s %s\\n' "$boot" "$stat" > "$record"
-eval "exec $told>&-"
+exec < /dev/null
 while [ "$1" != -- ]; do echo 0 > "$1"; shift; done
 shift
 exec "$@"
@@ -143,22 +143,21 @@ class Processes:
         """
         self.records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # The shell closes its end of this pipe once the record is written: whoever calls stop() next finds the process.
+        # The shell lets go of this pipe (its standard input) once the record is written: whoever calls stop() next finds the process.
         hear, tell = os.pipe()
         words = [*cgroups, "--", *prefix, *argv]
-        command = ["/bin/sh", "-c", _LAUNCH, "sh", str(self.records / name), str(tell), *map(str, words)]
+        command = ["/bin/sh", "-c", _LAUNCH, "sh", str(self.records / name), *map(str, words)]
         environment = {**os.environ, **(env or {}), MARK: str(self.state)}
         try:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self._children[name] = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=tell,
                     stdout=log,
                     stderr=log,
                     env=environment,
                     cwd=cwd or "/",
                     start_new_session=True,
-                    pass_fds=[tell],
                 )
             os.close(tell)
             tell = -1

@@ -58,7 +58,7 @@ class Cluster:
     api_port: int = 0
     ready: bool = False
     nodes: list[dict[str, Any]] = field(default_factory=list)
-    ports: dict[str, int] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
     processes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

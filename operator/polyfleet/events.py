@@ -6,6 +6,7 @@ The name of an Event is a function of what it says, so that creating it twice is
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -20,30 +21,38 @@ log = logging.getLogger(__name__)
 
 NOTE_LIMIT = 1024  # bytes, events.k8s.io/v1
 REMEMBERED = 10_000
+CONCURRENCY = 8
 
 
 class EventPoster:
     def __init__(self, client: Client, instance: str) -> None:
         self._client, self._instance = client, instance[:128]
+        self._slots = asyncio.Semaphore(CONCURRENCY)
         self._last: dict[tuple[str, str], str] = {}  # (uid, reason) -> message last told
 
     async def post(self, notes: Iterable[EventNote]) -> int:
         """Posts what was not told before; returns how many were new."""
-        told = 0
-        for note in notes:
-            if self._last.get((note.uid, note.reason)) == note.message:
-                continue
-            if len(self._last) >= REMEMBERED:
-                self._last.pop(next(iter(self._last)))
-            self._last[(note.uid, note.reason)] = note.message
+        fresh = [note for note in notes if self._is_new(note)]
+        return sum(await asyncio.gather(*(self._post(note) for note in fresh)))
+
+    def _is_new(self, note: EventNote) -> bool:
+        if self._last.get((note.uid, note.reason)) == note.message:
+            return False
+        if len(self._last) >= REMEMBERED:
+            self._last.pop(next(iter(self._last)))
+        self._last[(note.uid, note.reason)] = note.message
+        return True
+
+    async def _post(self, note: EventNote) -> bool:
+        async with self._slots:
             try:
                 await self._create(note)
-                told += 1
             except Conflict:
-                pass  # an earlier process told it
+                return False  # an earlier process told it
             except ApiError as error:
                 log.warning("cannot post an Event", extra={"reason": note.reason, "detail": str(error)[:300]})
-        return told
+                return False
+        return True
 
     async def _create(self, note: EventNote) -> None:
         resource = BY_KIND[note.kind]

@@ -48,6 +48,9 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logs.setup(config.log_format)
     try:
         return asyncio.run(run(config, environ))
+    except ConfigError as error:
+        log.error("%s", error)
+        return BAD_CONFIG
     except (ConfigException, OSError, ValueError) as error:
         log.error("cannot start: %s; set KUBECONFIG to a readable file, or run in a pod with a ServiceAccount", error)
         return BAD_CONFIG
@@ -73,7 +76,10 @@ async def run(config: Config, environ: Mapping[str, str]) -> int:
             metrics.watches(cache.watch_ages(), cache.unknown())
             return metrics.render()
 
-        runner = await http.start(http.application(health, scrape), config.http_host, config.http_port)
+        try:
+            runner = await http.start(http.application(health, scrape), config.http_host, config.http_port)
+        except OSError as error:
+            raise ConfigError(f"POLYFLEET_HTTP_PORT={config.http_port}: cannot listen on {config.http_host}: {error}") from error
         stack.push_async_callback(runner.cleanup)
         # Everything that may end the process; the first to end decides how.
         parts = {

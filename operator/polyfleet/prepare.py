@@ -104,21 +104,22 @@ def _foreign(observed: Observed, state: CustomState, rendered: tuple[Rendered, .
     """Objects that have the names of our children and are somebody else's: they are never touched."""
     service = naming.service_name(state.name)
     names = {item.name for item in rendered}
-    found: list[str] = []
-    for kind, things in (("service", observed.services), ("poddisruptionbudget", observed.budgets), ("deployment", observed.deployments)):
+    found: list[tuple[str, str]] = []
+    for kind, things in (("Service", observed.services), ("PodDisruptionBudget", observed.budgets), ("Deployment", observed.deployments)):
         for thing in things:
-            wanted = thing.name in names if kind == "deployment" else thing.name == service
+            wanted = thing.name in names if kind == "Deployment" else thing.name == service
             if not wanted or thing.namespace != state.namespace or thing.owner_uid == state.uid:
                 continue
             if not collectable(thing.owner_uid, thing.labels, state):
-                found.append(f"{kind}/{thing.name}")
+                found.append((kind, thing.name))
     if not found:
         return None
-    listed = ", ".join(found)
+    listed = ", ".join(f"{kind} {state.namespace}/{name}" for kind, name in found)
+    kind, name = found[0]
     return Fault(
         INVALID_SPEC,
-        f"{listed} in namespace {state.namespace} exists already and is not ours; rename the ModelDeployment,"
-        f" or remove it: kubectl -n {state.namespace} delete {found[0]}",
+        f"{listed} exists already and belongs to somebody else; rename the ModelDeployment,"
+        f" or remove it: kubectl -n {state.namespace} delete {kind.lower()} {name}",
     )
 
 

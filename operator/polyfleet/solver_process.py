@@ -25,6 +25,8 @@ from placement.types import Demand, Plan, Snapshot, Warm
 from polyfleet.queue import Clock
 from polyfleet.solver_child import HEADER
 
+PREFIX = "polyfleet-solver-"
+
 
 @dataclass(frozen=True, slots=True)
 class Solved:
@@ -41,10 +43,21 @@ class SolverFailed:
     seconds: float
 
 
+def remove_left_over(parent: Path) -> None:
+    """Folders of operators that were killed: a restarted container keeps its volume, and would fill it one kill at a time."""
+    for path in parent.glob(f"{PREFIX}*"):
+        pid = path.name.removeprefix(PREFIX).partition("-")[0]
+        # Our own id in a name is an earlier process's: in a container every operator has the same one.
+        if pid.isdigit() and (int(pid) == os.getpid() or not Path("/proc", pid).exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 class SolverProcess:
     def __init__(self, clock: Clock, *, deadline_s: float, memory_mib: int = 0, idle_s: float = 60.0, folder: Path | None = None) -> None:
         self._clock, self._deadline, self._memory, self._idle = clock, deadline_s, memory_mib, idle_s
-        self._folder = Path(tempfile.mkdtemp(prefix="polyfleet-solver-", dir=folder))
+        parent = folder or Path(tempfile.gettempdir())
+        remove_left_over(parent)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
         self._child: asyncio.subprocess.Process | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()

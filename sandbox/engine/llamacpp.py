@@ -73,7 +73,8 @@ class LlamaCppBackend:
             base_url=str(self._server.listening_address),
             headers={"Authorization": f"Bearer {self._key}"},
             timeout=aiohttp.ClientTimeout(total=None),
-            connector=aiohttp.TCPConnector(limit=0),
+            # one connection per request: the server closes idle ones without notice, and a POST on such a one is lost
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             read_bufsize=1 << 20,  # the last event repeats the whole prompt in one line
             trust_env=False,
         )

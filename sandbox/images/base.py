@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.images import oci
-from sandbox.images.tools import Progress, run
+from sandbox.images.tools import ENDS_WITH_US, Progress, run
 from sandbox.state import cache_folder
 
 SUITE = "bookworm"
@@ -49,7 +49,17 @@ def ensure(progress: Progress) -> Path:
         mirror = [os.environ[MIRROR]] if os.environ.get(MIRROR) else []
         run(
             "image base",
-            ["mmdebstrap", "--quiet", *OPTIONS, f"--include={','.join(PACKAGES)}", f"--extract-hook={_HOOK}", SUITE, root, *mirror],
+            [
+                *ENDS_WITH_US,
+                "mmdebstrap",
+                "--quiet",
+                *OPTIONS,
+                f"--include={','.join(PACKAGES)}",
+                f"--extract-hook={_HOOK}",
+                SUITE,
+                root,
+                *mirror,
+            ],
             # As root it works below the archive's own folder, which the next build cleans up; else /tmp, where other users may look in.
             env={"SOURCE_DATE_EPOCH": str(oci.EPOCH), **({"TMPDIR": folder} if os.geteuid() == 0 else {})},
         )

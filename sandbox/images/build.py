@@ -163,7 +163,7 @@ def _hash(parts: Collection[str]) -> str:
 
 def _pause(target: Path) -> None:
     """The pause image: one static program in an empty root."""
-    go, _version = binaries._find_go()
+    go, _version = binaries.find_go()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pause.", dir=target.parent) as folder:
         program, archive = Path(folder) / "pause", Path(folder) / "pause.tar"

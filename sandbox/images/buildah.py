@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from sandbox.images import oci
-from sandbox.images.tools import run
+from sandbox.images.tools import ENDS_WITH_US, run
 from sandbox.state import cache_folder
 
 _ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot"}
@@ -29,7 +29,17 @@ def _storage(driver: str) -> Path:
 
 
 def _command(driver: str, home: Path) -> list[str | Path]:
-    return ["unshare", "--mount", "buildah", f"--storage-driver={driver}", "--root", home / "root", "--runroot", home / "run"]
+    return [
+        *ENDS_WITH_US,
+        "unshare",
+        "--mount",
+        "buildah",
+        f"--storage-driver={driver}",
+        "--root",
+        home / "root",
+        "--runroot",
+        home / "run",
+    ]
 
 
 def _works(driver: str) -> bool:

@@ -21,6 +21,8 @@ _PROGRAMS = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 """Program → the Debian package that brings it."""
 FIRST_BYTES, LATER_BYTES = 2_500_000_000, 1_000_000_000
 """Measured: 1.8 GB after a first build of everything, 0.7 GB for new archives of all images."""
+ENDS_WITH_US = ("setpriv", "--pdeathsig=TERM")
+"""Prefix of a command that must not outlive this process, also when that is killed (Linux)."""
 _FULL = "the disk is full. Free space (df -h), then run the command again; what is finished stays"
 _NO_NETWORK = (
     "apt-get update --error-on=any",  # how mmdebstrap says it

@@ -38,10 +38,10 @@ def _tiny(layout: str, seed: int = 5) -> LlamaWeights:
     rng = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> F32:
-        return (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        return np.asarray(rng.standard_normal((rows, columns)) / np.sqrt(columns), np.float32)
 
     def norm() -> F32:
-        return (1 + 0.3 * rng.standard_normal(12)).astype(np.float32)
+        return np.asarray(1 + 0.3 * rng.standard_normal(12), np.float32)
 
     layers = [
         Layer(norm(), matrix(16, 12), matrix(8, 12), matrix(8, 12), matrix(12, 16), norm(), matrix(10, 12), matrix(10, 12), matrix(12, 10))

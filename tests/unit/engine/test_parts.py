@@ -53,7 +53,8 @@ def test_cached_blocks_are_overwritten_oldest_first_and_only_when_needed() -> No
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), max_size=30))
 def test_blocks_are_neither_lost_nor_given_twice(prompts: list[list[int]]) -> None:
     """Whatever comes and goes: used blocks have one owner or share one prefix, and everything is free at the end."""
-    pool, held = BlockPool(6, 2), []
+    pool = BlockPool(6, 2)
+    held: list[list[int]] = []
     for tokens in prompts:
         blocks = pool.take_prefix(tokens)
         while len(blocks) < pool.blocks_for(len(tokens)) and (block := pool.take()) is not None:

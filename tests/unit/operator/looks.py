@@ -1,4 +1,4 @@
-"""Helpers of the decision tests: one look at a small cluster of three sandbox nodes."""
+"""Shared by the decision tests: one look at a small cluster of three sandbox nodes."""
 
 from __future__ import annotations
 

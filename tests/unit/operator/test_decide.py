@@ -9,7 +9,7 @@ from typing import Any
 from polyfleet import naming
 
 from tests.unit.operator import builders as b
-from tests.unit.operator.cycle import cycle
+from tests.unit.operator.cycle import Done, cycle
 from tests.unit.operator.looks import (
     A3,
     H100,

@@ -153,8 +153,8 @@ def test_foreign_objects_are_never_touched() -> None:
     assert b.sizes(done.actions) == {}
     status, reason, message = b.condition(done.status("ModelDeployment", "smol"), "Accepted")
     assert (status, reason) == ("False", "InvalidSpec")
-    assert "service/smol" in message
-    assert "kubectl -n llm delete service" in message
+    assert "Service llm/smol" in message
+    assert "kubectl -n llm delete service smol" in message
 
 
 def test_children_of_an_earlier_object_are_the_garbage_collectors() -> None:

@@ -60,7 +60,7 @@ def shuffled(observed: Observed, seed: int) -> Observed:
         return tuple(found)
 
     fields = ("model_deployments", "profiles", "pools", "nodes", "pods", "replica_sets", "deployments", "services", "budgets")
-    changed = {field: mix(getattr(observed, field)) for field in fields}
+    changed: dict[str, Any] = {field: mix(getattr(observed, field)) for field in fields}
     changed["nodes"] = tuple(
         replace(node, labels=dict(sorted(node.labels.items(), key=lambda pair: chance.random())))
         for node in changed["nodes"]

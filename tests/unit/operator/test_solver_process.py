@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polyfleet.solver_process import SolverFailed, SolverProcess
+from polyfleet.solver_process import SolverFailed, SolverProcess, remove_left_over
 
 Scenario = Callable[[SolverProcess], Awaitable[Any]]
 
@@ -140,3 +140,12 @@ def test_files_of_a_solve_are_removed(tmp_path: Path) -> None:
     path, exists = run(scenario, tmp_path)
     assert path.startswith(str(tmp_path))
     assert not exists
+
+
+def test_folders_of_killed_operators_are_removed(tmp_path: Path) -> None:
+    """A folder of a process that is gone, or of an earlier one with our id, is removed; that of a living process stays."""
+    gone, earlier, living = (tmp_path / f"polyfleet-solver-{pid}-x" for pid in (2**22 + 1, os.getpid(), 1))
+    for path in (gone, earlier, living):
+        path.mkdir()
+    remove_left_over(tmp_path)
+    assert [path.exists() for path in (gone, earlier, living)] == [False, False, True]

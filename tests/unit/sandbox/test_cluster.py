@@ -58,7 +58,7 @@ def test_running_cluster_of_another_kind_is_not_replaced() -> None:
     running = state.Cluster(kind="real", fleet="tiny", why="", fleet_text=tiny.text, ready=True)
     cluster._refuse_another(running, cluster.Wanted("tiny", "real"), tiny)
     with pytest.raises(SandboxError, match=r"--nodes process: .*polyfleet-sandbox down"):
-        cluster._refuse_another(running, cluster.Wanted(None, "process"), tiny)
+        cluster._refuse_another(running, cluster.Wanted(None, "process"), None)
     with pytest.raises(SandboxError, match=r"--fleet three-vendors: .*fleet tiny runs here"):
         cluster._refuse_another(running, cluster.Wanted("three-vendors", None), fleet.load("three-vendors"))
 
