@@ -44,7 +44,7 @@ def _over_allocated(cluster: Cluster, pods: list[dict[str, Any]]) -> int:
 
 def measure() -> dict[str, float]:
     state = tempfile.mkdtemp(prefix="polyfleet-bench-")
-    env = {**os.environ, "POLYFLEET_SANDBOX_STATE": state}
+    env = {**os.environ, "POLYFLEET_SANDBOX_HOME": state}
     sandbox = str(BIN / "polyfleet-sandbox")
     subprocess.run([sandbox, "up", "--nodes", "virtual", "--fleet", f"mixed:{NODES}"], cwd=ROOT, check=True, env=env)
     operator: subprocess.Popen[bytes] | None = None

@@ -5,7 +5,7 @@ planner's code. `placement.snapshot` holds `normalised`, `to_json` and `from_jso
 """
 
 from placement.check import check
-from placement.engine import plan
+from placement.engine import plan, solver_health
 from placement.jsonform import plan_from_json, to_json
 from placement.types import (
     DEFAULT,
@@ -62,5 +62,6 @@ __all__ = [
     "check",
     "plan",
     "plan_from_json",
+    "solver_health",
     "to_json",
 ]

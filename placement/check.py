@@ -24,6 +24,7 @@ class _Recount:
         self.models = {m.name: m for m in snapshot.models}
         self.options = {o.id: o for o in snapshot.options}
         self.replicas = {r.id: r for r in snapshot.replicas}
+        self.kept = set(plan.keep)
         self.found: list[str] = []
 
     def faults(self) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class _Recount:
         at = f"node {node.name}"
         room = node.allocatable - node.held_by_others
         held_now = sum(r.devices for r in here)
-        kept = [r for r in here if r.id in set(self.p.keep)]
+        kept = [r for r in here if r.id in self.kept]
         asked = [o.devices for o, _ in starts]
         if held_now > room:
             self._say(f"{at}: holds {held_now} of {room} and takes {sum(asked)} more")
@@ -146,14 +147,14 @@ class _Recount:
     def _blocks(self, node: Node, cell: Cell, asked: list[int], here: list[Replica]) -> None:
         """Whole blocks: known free ones, plus those of every larger replica that goes; single starts use loose devices first."""
         align = cell.align_to
-        going = [r for r in here if r.id not in set(self.p.keep)]
+        going = [r for r in here if r.id not in self.kept]
         if node.free_blocks is not None:
             blocks = node.free_blocks + sum(r.devices // align for r in going if r.devices > 1)
         elif node.held_by_others or node.allocatable < node.installed:
             blocks = sum(r.devices // align for r in going if r.devices > 1)
         else:
             # Larger replicas hold whole blocks, so single devices break at most as many as those leave today.
-            kept = [r for r in here if r.id in set(self.p.keep)]
+            kept = [r for r in here if r.id in self.kept]
             all_blocks = node.allocatable // align
             breakable = max(0, all_blocks - sum(-(-r.devices // align) for r in here if r.devices > 1))
             broken = min(breakable, sum(1 for r in kept if r.devices == 1))
@@ -203,7 +204,7 @@ class _Recount:
             here = [r for r in self.s.replicas if r.node == node.name]
             room = node.allocatable - node.held_by_others
             if sum(r.devices for r in here) <= room:
-                free += room - sum(r.devices for r in here if r.id in set(self.p.keep))
+                free += room - sum(r.devices for r in here if r.id in self.kept)
         return free
 
     def _cost(self, model: str | None) -> tuple[float, float]:

@@ -46,15 +46,20 @@ def plan(
     return _last_resort(problem, demand, notes), warm or Warm()
 
 
+def solver_health() -> tuple[tuple[str, str], ...]:
+    """Every solver of the ladder with what its self-test found; an empty text is healthy. The first healthy one is used."""
+    return _solver.available()
+
+
 def solve_with(problem: Problem, demand: Demand, engine: _solver.Solve, name: str, effort: Effort) -> Plan:
     policy = problem.snapshot.policy
     limits = _solver.Limits(effort.mip_nodes, policy.relative_gap, policy.time_limit_s)
     counts = general.solve(problem, engine, limits)
     binding = bind(problem, counts.starts, counts.stops, counts.slots)
     # The distance to the bound is taken with the tie-breaks, as the solver saw both; what is published is without them.
-    distance = None if counts.bound is None or not counts.proven else max(0.0, counts.money - counts.bound)
+    distance = None if counts.bound is None or not counts.goals_proven else max(0.0, counts.money - counts.bound)
     gap = None if distance is None else distance / max(1e-9, abs(counts.money), distance)
-    proven = gap is not None and gap <= max(OPTIMAL_GAP, policy.relative_gap)
+    proven = counts.proven and gap is not None and gap <= max(OPTIMAL_GAP, policy.relative_gap)
     return _plan(
         problem,
         binding,

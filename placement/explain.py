@@ -77,10 +77,11 @@ def _reasons(problem: Problem, binding: Binding, stock: Stock, m: int, missing: 
     model = problem.models[m]
     options = [o for o in problem.options if o.model == model.name]
     verdicts = [
-        Verdict(_verdict(problem, binding, stock, m, o, c, exact), c, o)
+        Verdict(found, c, o)
         for o in options
         for c, cell in enumerate(problem.cells)
         if cell.profile == o.profile and (o.eligible and (o.work_per_s or problem.wants[m].work == 0))
+        if (found := _verdict(problem, binding, stock, m, o, c, exact)) is not None
     ]
     if not verdicts:
         text = f"{model.name} has no option that may serve it on any pool of this fleet"
@@ -102,8 +103,8 @@ def _reasons(problem: Problem, binding: Binding, stock: Stock, m: int, missing: 
     return tuple(rows[:MAX_REASONS])
 
 
-def _verdict(problem: Problem, binding: Binding, stock: Stock, m: int, option: Option, c: int, exact: bool) -> Reason:
-    """The first question that this option fails in this cell."""
+def _verdict(problem: Problem, binding: Binding, stock: Stock, m: int, option: Option, c: int, exact: bool) -> Reason | None:
+    """The first question that this option fails in this cell; None where the cell is closed to it and would not help anyway."""
     model, cell = problem.models[m], problem.cells[c]
     size = option.devices
     installed = max((n.installed for n in problem.snapshot.nodes if n.cell == cell.name), default=0)
@@ -112,7 +113,7 @@ def _verdict(problem: Problem, binding: Binding, stock: Stock, m: int, option: O
         return Reason.NEVER_FITS
     fits = stock.largest(c, size) >= size
     if not pool_allowed(option, cell):
-        return Reason.POOL_RESTRICTED if fits and model.restricted else Reason.NEVER_FITS
+        return Reason.POOL_RESTRICTED if fits and (model.restricted or option.pools) else None
     if not known:
         return Reason.INVENTORY_UNKNOWN
     if cell.shared and not model.shared_ok:
@@ -151,9 +152,10 @@ def _breaks_spread(problem: Problem, binding: Binding, m: int, vendor: str) -> b
     model = problem.models[m]
     vendors = {o.id: o.vendor for o in problem.options}
     count: Counter[str] = Counter({vendor: 1})
+    kept = set(binding.keep)
     for g in problem.groups:
         if g.model == m:
-            count[g.vendor] += sum(1 for i in g.ids if i in set(binding.keep))
+            count[g.vendor] += sum(1 for i in g.ids if i in kept)
     for s in binding.starts:
         if s.model == model.name:
             count[vendors[s.option]] += 1

@@ -26,6 +26,7 @@ class Left:
 class Stock:
     def __init__(self, problem: Problem, binding: Binding) -> None:
         self.problem = problem
+        self._left: dict[tuple[int, str | None], list[Left]] = {}
         stopped = set(binding.stop)
         self.gone: Counter[int] = Counter()
         for g in problem.groups:
@@ -37,6 +38,11 @@ class Stock:
 
     def left(self, cell: int, only: str | None = None) -> list[Left]:
         """Per node of the cell; with `only`, as if just this model's starts happened."""
+        if (cell, only) not in self._left:
+            self._left[(cell, only)] = self._count(cell, only)
+        return self._left[(cell, only)]
+
+    def _count(self, cell: int, only: str | None) -> list[Left]:
         align = alignment(self.problem.cells[cell])
         result: list[Left] = []
         for b in self.problem.bins:

@@ -51,8 +51,9 @@ def sources() -> tuple[Source[Any], ...]:
     children = (
         Source("replicasets", REPLICA_SETS, parse.replica_set, label_selector=OURS),
         Source("deployments", DEPLOYMENTS, parse.deployment, label_selector=OURS),
-        Source("services", SERVICES, parse.owned, label_selector=OURS),
-        Source("poddisruptionbudgets", BUDGETS, parse.owned, label_selector=OURS),
+        # These two carry the model's own name, which somebody else's object may have already: so all of them are listed.
+        Source("services", SERVICES, parse.named),
+        Source("poddisruptionbudgets", BUDGETS, parse.named),
     )
     own = tuple(Source(resource.plural, resource, partial(parse.custom, resource.kind)) for resource in OWN_KINDS)
     return (

@@ -28,6 +28,7 @@ from polyfleet.solver_process import SolverFailed, SolverProcess
 
 log = logging.getLogger(__name__)
 
+RETRY_LOOK_S = 15.0  # how often a pause before the retry of a rejected pod is looked at; the shortest pause is 5 s
 CYCLE = "cycle"  # the queue's and the back-off's key for the cycle itself
 
 
@@ -95,6 +96,8 @@ class Cycle:
         await self.applier.write_statuses(report.statuses, written)
         told = await self.events.post(report.events)
 
+        if any(pod.finished for pod in observed.pods):  # rejected replicas are retried after a pause, and no event tells its end
+            self.queue.mark_later("rejected", RETRY_LOOK_S)
         self.metrics.reported(observed, report)
         self.on_report(plan, report)
         self._wake(plan, written)

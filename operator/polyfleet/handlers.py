@@ -7,7 +7,10 @@ cache watches the same kinds and is what the cycle reads.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import kopf
@@ -29,9 +32,17 @@ def build(queue: DirtyQueue) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         # The same order as our own client: KUBECONFIG, else the pod's account.
-        return kopf.login_with_kubeconfig(**kwargs) or kopf.login_with_service_account(**kwargs)
+        return kopf.login_with_kubeconfig(**kwargs) or in_pod(kopf.login_with_service_account(**kwargs), os.environ)
 
     return registry
+
+
+def in_pod(connection: kopf.ConnectionInfo | None, environ: Mapping[str, str]) -> kopf.ConnectionInfo | None:
+    """The API server by the address in the pod's environment, as every client does: kopf's own choice is a name that needs cluster DNS."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if connection is None or not host:
+        return connection
+    return dataclasses.replace(connection, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 def settings() -> kopf.OperatorSettings:

@@ -7,12 +7,14 @@ ours only its identity, node, phase and device requests survive.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from polyfleet.state import Condition, ContainerState, CustomState, DeploymentState, NodeState, OwnedState, PodState, Taint
 
 DEPLOYMENT_LABEL = "polyfleet.io/deployment"
+ALLOCATION_ANNOTATIONS = frozenset({"huawei.com/AscendReal"})  # which devices a pod really got (MindCluster)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Suffixes of a Kubernetes quantity (apimachinery, resource.Quantity).
 _SUFFIXES: dict[str, int | Decimal] = {
@@ -73,6 +75,11 @@ def kept_annotations(metadata: Raw) -> dict[str, str]:
     return {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
 
 
+def allocations(metadata: Raw) -> dict[str, str]:
+    """Of a foreign pod only what tells which devices it really got: without it the node's free cards cannot be counted."""
+    return {key: value for key, value in (metadata.get("annotations") or {}).items() if key in ALLOCATION_ANNOTATIONS}
+
+
 def node(raw: Raw) -> NodeState:
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     ready = conditions(status.get("conditions")).get("Ready")
@@ -102,7 +109,7 @@ def pod(raw: Raw) -> PodState | None:
         resource_version=metadata["resourceVersion"],
         owner_uid=owner_uid(metadata),
         labels=(metadata.get("labels") or {}) if ours else {},
-        annotations=kept_annotations(metadata) if ours else {},
+        annotations=kept_annotations(metadata) if ours else allocations(metadata),
         node=spec.get("nodeName") or "",
         pinned_node=pinned_node(spec),
         gates=tuple(gate["name"] for gate in spec.get("schedulingGates") or ()),
@@ -190,6 +197,13 @@ def replica_set(raw: Raw) -> OwnedState:
     """A ReplicaSet without its pod template, which only the Deployment's is ever compared with."""
     spec = raw.get("spec") or {}
     return _owned(raw, {key: spec[key] for key in ("replicas", "selector") if key in spec})
+
+
+def named(raw: Raw) -> OwnedState:
+    """A Service or budget, whoever owns it: one that is not ours only takes a name, so its content is left out."""
+    ours = DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {})
+    found = owned(raw)
+    return found if ours else replace(found, labels={}, annotations={}, spec={})
 
 
 def _owned(raw: Raw, spec: Raw) -> OwnedState:

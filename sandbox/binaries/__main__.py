@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from sandbox.binaries import ensure
@@ -10,6 +11,7 @@ from sandbox.errors import SandboxError
 
 def main() -> int:
     """Entry point; returns the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)  # an end from outside must end the compilers too, as Ctrl-C does
     try:
         print(ensure(lambda line: print(line, file=sys.stderr, flush=True)))
     except SandboxError as error:
@@ -19,6 +21,10 @@ def main() -> int:
         print("sandbox.binaries: interrupted; what is built stays, run the command again", file=sys.stderr)
         return 130
     return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -51,7 +51,10 @@ def _fp16_round(x: F32) -> F32:
     if magnitude.min() < _FP16_SMALLEST_NORMAL:
         # subnormals are multiples of 2^-24, float32's step between 0.5 and 1: adding 0.75 and taking it away rounds to them
         small = (bits & _MAGNITUDE) < _FP16_SMALLEST_NORMAL
-        values[small] = np.copysign((x[small] + np.float32(0.75)) - np.float32(0.75), x[small])
+        with np.errstate(invalid="ignore"):  # a signalling NaN elsewhere in x is not chosen below
+            step = x + np.float32(0.75)
+            step -= np.float32(0.75)
+        np.copyto(values, np.copysign(step, x), where=small)
     if magnitude.max() >= _FP16_OVERFLOW:
         values[magnitude >= _FP16_OVERFLOW] = np.copysign(np.float32(np.inf), x[magnitude >= _FP16_OVERFLOW])
         values[np.isnan(x)] = np.nan

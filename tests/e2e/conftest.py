@@ -1,7 +1,8 @@
 """Fixtures of the end-to-end scenarios: a cluster of the asked kind with the chart installed.
 
-`POLYFLEET_E2E_NODES=real|process` (default: what the machine allows) brings up a sandbox; `POLYFLEET_E2E_KUBECONFIG=FILE` takes a cluster
-of yours instead, and refuses one that is not marked for it.
+`POLYFLEET_E2E_NODES=real|process` (default: what the machine allows) brings up a sandbox of the tests' own under `.e2e/`, so that a demo of
+this checkout is left alone; `POLYFLEET_E2E_KUBECONFIG=FILE` takes a cluster of yours instead, and refuses one that is not marked for it.
+`POLYFLEET_E2E_KEEP=1` leaves the sandbox up for looking at it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def cluster() -> Iterator[Cluster]:
     if given:
         yield _external(Path(given))
         return
+    os.environ["POLYFLEET_SANDBOX_HOME"] = str(ROOT / ".e2e")  # also for every polyfleet-sandbox command of the scenarios
     from sandbox import install, state
 
     kind = os.environ.get("POLYFLEET_E2E_NODES", "")

@@ -83,11 +83,9 @@ class Cluster:
             assert process.stdout is not None
             for line in process.stdout:
                 buffer += line
-                if line.rstrip() != "}":
-                    continue
                 try:
                     event, end = decoder.raw_decode(buffer)
-                except json.JSONDecodeError:
+                except json.JSONDecodeError:  # the rest of this event comes with the next line
                     continue
                 buffer = buffer[end:].lstrip()
                 yield str(event["type"]), dict(event["object"])

@@ -23,11 +23,11 @@ def _operator_pods(cluster: Cluster) -> list[Object]:
 
 def _kill_operator(cluster: Cluster) -> None:
     """SIGKILL the operator's process (the container, as the kernel's OOM killer would), and wait until it runs again."""
-    from sandbox import cluster as sandbox_cluster
+    from sandbox import witness
 
     pod = _operator_pods(cluster)[0]
     restarts = pod["status"]["containerStatuses"][0]["restartCount"]
-    pid = sandbox_cluster.container_pid(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["containerID"])
+    pid = witness.container_pid(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["containerID"])
     os.kill(pid, signal.SIGKILL)
     cluster.until(
         "operator runs again",

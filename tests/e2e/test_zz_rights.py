@@ -27,11 +27,11 @@ def _granted(cluster: Cluster) -> set[Right]:
 
 
 def _used(cluster: Cluster) -> tuple[set[Right], list[str]]:
-    from sandbox import cluster as sandbox_cluster
+    from sandbox import witness
 
     used: set[Right] = set()
     refused: list[str] = []
-    with sandbox_cluster.audit_log().open() as log:
+    with witness.audit_log().open() as log:
         for line in log:
             event = json.loads(line)
             ref = event.get("objectRef")

@@ -29,10 +29,12 @@ KINDS = (
 
 
 def instance(seed: int) -> tuple[Snapshot, Demand]:
+    """Every third one is crowded: many running replicas of two priorities and no foreign pods, so that stops and moves matter."""
     rng = random.Random(seed)
-    cells, nodes = _fleet(rng)
+    crowded = seed % 3 == 0
+    cells, nodes = _fleet(rng, crowded)
     models, options, demand = _models(rng, cells)
-    replicas = _replicas(rng, cells, nodes, options)
+    replicas = _replicas(rng, cells, nodes, options, crowded)
     policy = Policy(
         min_saving_percent=10.0,
         relative_gap=0.0,
@@ -43,7 +45,7 @@ def instance(seed: int) -> tuple[Snapshot, Demand]:
     return Snapshot(tuple(cells), tuple(nodes), tuple(models), tuple(options), tuple(replicas), policy), demand
 
 
-def _fleet(rng: random.Random) -> tuple[list[Cell], list[Node]]:
+def _fleet(rng: random.Random, crowded: bool) -> tuple[list[Cell], list[Node]]:
     cells: list[Cell] = []
     nodes: list[Node] = []
     for i, (vendor, profile, sizes, align, whole, per_node) in enumerate(rng.sample(KINDS, rng.randint(1, 3))):
@@ -65,7 +67,7 @@ def _fleet(rng: random.Random) -> tuple[list[Cell], list[Node]]:
         cells.append(cell)
         for _ in range(rng.randint(1, 2)):
             withdrawn = rng.random() < 0.1
-            others = rng.choice((0, 0, 0, 1, 2, per_node // 2))
+            others = 0 if crowded else rng.choice((0, 0, 0, 1, 2, per_node // 2))
             allocatable = per_node - (1 if withdrawn else 0)
             free_blocks = None
             if align > 1 and not whole and rng.random() < 0.5:
@@ -130,15 +132,15 @@ def _option(rng: random.Random, model: str, cell: Cell, size: int) -> Option:
     )
 
 
-def _replicas(rng: random.Random, cells: list[Cell], nodes: list[Node], options: list[Option]) -> list[Replica]:
+def _replicas(rng: random.Random, cells: list[Cell], nodes: list[Node], options: list[Option], crowded: bool) -> list[Replica]:
     """Running replicas that really fit their node, blocks included; now and then one more than the node may hold (withdrawn since)."""
     by_name = {c.name: c for c in cells}
     replicas: list[Replica] = []
     count: dict[str, int] = {}
-    for _ in range(rng.choice((0, 0, 1, 2, 3, 4, 5))):
+    for _ in range(rng.choice((6, 8, 10) if crowded else (0, 0, 1, 2, 3, 4, 5))):
         node = rng.choice(nodes)
         cell = by_name[node.cell]
-        fitting = [o for o in options if o.profile == cell.profile and count.get(o.model, 0) < 2]
+        fitting = [o for o in options if o.profile == cell.profile and count.get(o.model, 0) < (3 if crowded else 2)]
         if not fitting:
             continue
         option = rng.choice(fitting)

@@ -1,0 +1,43 @@
+"""Where to look from outside at what runs in a sandbox: the process of a container, and the API server's audit log.
+
+For fault tests and benches: they kill or measure exactly the process that a pod's status names.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sandbox import state
+from sandbox.errors import SandboxError
+
+
+def audit_log() -> Path:
+    """The audit log of the checkout's cluster: one JSON line for each request."""
+    return state.state_dir() / "logs" / "audit.log"
+
+
+def container_pid(pod_uid: str, container_id: str) -> int:
+    """The first process of a running container, by the id in the pod's status (`containerd://…` or `process://…`)."""
+    kind, _, name = container_id.partition("://")
+    if kind == "process":
+        return _process_pid(pod_uid, name)
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            inside = name in entry.read_text()
+            words = (entry.parent / "stat").read_text().rpartition(")")[2].split() if inside else []
+        except OSError:  # ended meanwhile
+            continue
+        if inside:
+            found.append((int(words[19]), int(entry.parent.name)))  # the start time tells the first process
+    if not found:
+        raise SandboxError(f"no process runs in container {container_id}")
+    return min(found)[1]
+
+
+def _process_pid(pod_uid: str, name: str) -> int:
+    container, _, attempt = name.removeprefix(f"{pod_uid}.").rpartition(".")
+    for record in sorted((state.state_dir() / "nodes").glob(f"*/pods/*{pod_uid}*/containers/{container}/{attempt}/started.json")):
+        return int(json.loads(record.read_text())["pid"])
+    raise SandboxError(f"no record of process container {name} under {state.state_dir() / 'nodes'}")
