@@ -266,9 +266,9 @@ def _build_real(
         folder, processes, realnode.network_pin(folder), f"{realnode.CONTROL_ADDRESS}:{plane.ports.api_server}"
     )
     state.save(folder, cluster)
-    with ThreadPoolExecutor(max_workers=len(nodes) + 2) as pool:
+    pool = ThreadPoolExecutor(max_workers=len(nodes) + 2)
+    try:
         control: Future[None] = pool.submit(plane.start)
-
         store = pool.submit(imagestore.ensure, archives, unpacking, processes, programs, say)
 
         def prepare(node: realnode.RealNode) -> None:
@@ -287,6 +287,13 @@ def _build_real(
             realnode.start_kubelet(processes, node, groups[node.node.name])
         say("containerd runs on every node, kubelets start")
         realnode.start_proxy(processes, nodes[0], programs, pki, plane.server, system_group)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        processes.stop_all()  # whatever a thread waits for ends, so that nobody waits for the threads
+        processes.kill_marked()
+        raise
+    finally:
+        pool.shutdown()
     apply_manifests(folder)
 
 

@@ -65,8 +65,9 @@ def conditions(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, 
             rows.append(placed.judge(inputs, plan, view))
     short = placed.shortfall_of(plan, view)
     missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
-    rows.append(pods.judge(view.children, max(0, view.target - missing)))
-    rows.append(_route(observed, view, serving))
+    planned = max(0, view.target - missing)
+    rows.append(pods.judge(view.children, planned))
+    rows.append(_route(observed, view, serving, planned))
     ready = summary(rows, serving, view.target, "Ready")
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
     return [*rows, ready, available]
@@ -84,7 +85,7 @@ def _resolved(view: ModelView) -> Judged:
     return Judged("ProfilesResolved", TRUE, "Resolved", ", ".join(names))
 
 
-def _route(observed: Observed, view: ModelView, serving: int) -> Judged:
+def _route(observed: Observed, view: ModelView, serving: int, planned: int) -> Judged:
     name = naming.service_name(view.state.name)
     mine = any(s.namespace == view.state.namespace and s.name == name and s.owner_uid == view.state.uid for s in observed.services)
     if not mine:
@@ -92,6 +93,8 @@ def _route(observed: Observed, view: ModelView, serving: int) -> Judged:
     if not serving:
         why = "suspended: no replicas are wanted" if view.spec is not None and view.spec.suspend else "no replica serves yet"
         return Judged("RouteReady", FALSE, "WeightsPending", why)
+    if serving < planned:
+        return Judged("RouteReady", FALSE, "WeightsPending", f"{planned - serving} of {planned} replicas take no traffic yet")
     return Judged("RouteReady", TRUE, "ServiceReady", f"service {name}")
 
 

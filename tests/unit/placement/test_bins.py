@@ -18,7 +18,7 @@ SIZES = {"chain": (1, 2, 4, 8), "others": (1, 2, 3, 4, 6, 8), "odd": (2, 5, 8), 
 
 
 def packs(items: tuple[int, ...], bins: tuple[tuple[int, int], ...], align: int) -> bool:
-    """Exhaustive: bins are (free units, whole blocks). Above 1 a request takes whole blocks, a single device a loose unit before a block."""
+    """Exhaustive: bins are (free units, whole blocks). Above 1 a request takes whole blocks, a single device a loose unit first."""
 
     @cache
     def fits(position: int, left: tuple[tuple[int, int], ...]) -> bool:
