@@ -37,9 +37,7 @@ def fleet(nodes: int, models: int, seed: int, fill: float, work: bool = False) -
         for z in ZONES
     ]
     rows = [(rng.choice(TYPES), rng.choice(ZONES)) for _ in range(nodes)]
-    listed = [
-        Node(f"n{i:04d}", f"{t[0]}-{z}", t[2], t[2], t[2] // 2 if rng.random() < 0.15 else 0) for i, (t, z) in enumerate(rows)
-    ]
+    listed = [Node(f"n{i:04d}", f"{t[0]}-{z}", t[2], t[2], t[2] // 2 if rng.random() < 0.15 else 0) for i, (t, z) in enumerate(rows)]
     total = sum(n.allocatable - n.held_by_others for n in listed)
     options: list[Option] = []
     wanted: list[Model] = []

@@ -43,7 +43,12 @@ def writes_since(log: Path, offset: int) -> list[str]:
         for line in handle:
             event = json.loads(line)
             ref = event.get("objectRef") or {}
-            if event["stage"] == "ResponseComplete" and event["user"]["username"] == OPERATOR and event["verb"] in WRITES and ref.get("resource") != "leases":
+            if (
+                event["stage"] == "ResponseComplete"
+                and event["user"]["username"] == OPERATOR
+                and event["verb"] in WRITES
+                and ref.get("resource") != "leases"
+            ):
                 found.append(f"{event['verb']} {ref.get('resource')}/{ref.get('name')}")
     return found
 
@@ -68,9 +73,8 @@ def _rss_mb(cluster: Cluster) -> float:
 
 
 def measure(seconds: int) -> dict[str, float]:
-    os.environ["POLYFLEET_SANDBOX_HOME"] = str(ROOT / ".e2e")  # a demo of this checkout is left alone
-    from sandbox import witness
-    from sandbox import install, state
+    os.environ["POLYFLEET_SANDBOX_STATE"] = str(ROOT / ".e2e")  # a demo of this checkout is left alone
+    from sandbox import install, state, witness
 
     figures = _up()
     kubeconfig = state.state_dir() / "kubeconfig"

@@ -24,7 +24,13 @@ MODELS, NODES = 50, 100
 def _bound_where_planned(pods: list[dict[str, Any]]) -> int:
     count = 0
     for pod in pods:
-        terms = pod["spec"].get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+        terms = (
+            pod["spec"]
+            .get("affinity", {})
+            .get("nodeAffinity", {})
+            .get("requiredDuringSchedulingIgnoredDuringExecution", {})
+            .get("nodeSelectorTerms", [])
+        )
         planned = [v for t in terms for f in t.get("matchFields", []) for v in f["values"]]
         count += pod["spec"].get("nodeName") in planned
     return count
@@ -44,7 +50,7 @@ def _over_allocated(cluster: Cluster, pods: list[dict[str, Any]]) -> int:
 
 def measure() -> dict[str, float]:
     state = tempfile.mkdtemp(prefix="polyfleet-bench-")
-    env = {**os.environ, "POLYFLEET_SANDBOX_HOME": state}
+    env = {**os.environ, "POLYFLEET_SANDBOX_STATE": state}
     sandbox = str(BIN / "polyfleet-sandbox")
     subprocess.run([sandbox, "up", "--nodes", "virtual", "--fleet", f"mixed:{NODES}"], cwd=ROOT, check=True, env=env)
     operator: subprocess.Popen[bytes] | None = None
@@ -56,7 +62,12 @@ def measure() -> dict[str, float]:
         with (Path(state) / "operator.log").open("wb") as log:
             operator = subprocess.Popen(
                 [sys.executable, "-m", "polyfleet"],
-                env={**env, "KUBECONFIG": kubeconfig, "POLYFLEET_HTTP_PORT": "0", "POLYFLEET_PROFILES_DIR": str(ROOT / "hwprofiles/shipped")},
+                env={
+                    **env,
+                    "KUBECONFIG": kubeconfig,
+                    "POLYFLEET_HTTP_PORT": "0",
+                    "POLYFLEET_PROFILES_DIR": str(ROOT / "hwprofiles/shipped"),
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -66,7 +77,10 @@ def measure() -> dict[str, float]:
         wanted = sum(1 + i % 3 for i in range(MODELS))
 
         def ready(objects: list[dict[str, Any]]) -> bool:
-            return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in o.get("status", {}).get("conditions", [])) for o in objects) == MODELS
+            return (
+                sum(any(c["type"] == "Ready" and c["status"] == "True" for c in o.get("status", {}).get("conditions", [])) for o in objects)
+                == MODELS
+            )
 
         cluster.until(f"{MODELS} models Ready", "mdep", ready, timeout_s=300)
         seconds = time.monotonic() - begin

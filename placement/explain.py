@@ -205,9 +205,7 @@ def _own(problem: Problem, m: int) -> list[Option]:
     return [o for o in problem.options if o.model == problem.models[m].name]
 
 
-def _sentence(
-    problem: Problem, stock: Stock, m: int, reason: Reason, pool: str, cells: list[int], free: PoolFree, option: Option
-) -> str:
+def _sentence(problem: Problem, stock: Stock, m: int, reason: Reason, pool: str, cells: list[int], free: PoolFree, option: Option) -> str:
     need = f"need {free.need}" + (" on one node" if free.need > 1 else "")
     if reason is Reason.NEVER_FITS:
         sizes = problem.cells[cells[0]].sizes

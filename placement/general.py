@@ -268,9 +268,7 @@ class _Run:
         for g in problem.groups:
             if g.stoppable and g.model in cheapest and cheapest[g.model] < g.cost - problem.stop_price(g):
                 return True
-        return any(
-            best.values[self.model.starts[w.index]] > 0.5 and w.cost > cheapest[w.model] for w in problem.ways
-        )
+        return any(best.values[self.model.starts[w.index]] > 0.5 and w.cost > cheapest[w.model] for w in problem.ways)
 
     def _counts(self, answer: Answer, bound: float | None = None) -> Counts:
         model, values = self.model, answer.values

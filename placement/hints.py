@@ -19,7 +19,7 @@ def hint(reason: Reason, model: str, free: list[PoolFree]) -> str:
         Reason.SPREAD_UNSATISFIED: f"lower placement.spread.minVendors or raise maxVendorSharePercent: {edit}",
         Reason.SLO_UNREACHABLE: f"raise scaling.maxReplicas or relax slo: {edit}",
         Reason.DEVICES_UNAVAILABLE: f"free devices or add nodes; see who holds them: kubectl describe apool {pool}",
-        Reason.POOL_CORDONED: f"kubectl patch apool {pool} --type merge -p '{{\"spec\":{{\"schedulable\":true}}}}'",
+        Reason.POOL_CORDONED: f'kubectl patch apool {pool} --type merge -p \'{{"spec":{{"schedulable":true}}}}\'',
         Reason.SOLVER_TIMEOUT: "raise solver.timeLimit: kubectl edit fpol default",
         Reason.INVENTORY_UNKNOWN: f"see why the nodes cannot be read: kubectl describe apool {pool}",
         Reason.NO_OPTION: f"see condition ProfilesResolved: kubectl describe mdep {name}{space}",

@@ -90,9 +90,7 @@ def add_moves(problem: Problem, form: Form, starts: dict[int, int], stops: dict[
     form.row(moves, "<=", float(most))
 
 
-def add_spread(
-    problem: Problem, form: Form, m: int, starts: dict[int, int], stops: dict[int, int], shortfall: Coefficients
-) -> None:
+def add_spread(problem: Problem, form: Form, m: int, starts: dict[int, int], stops: dict[int, int], shortfall: Coefficients) -> None:
     model = problem.models[m]
     share = model.max_vendor_share_percent
     if model.min_vendors < 2 and (share is None or share >= 100):

@@ -289,8 +289,7 @@ def _build_real(
         realnode.start_proxy(processes, nodes[0], programs, pki, plane.server, system_group)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        processes.stop_all()  # whatever a thread waits for ends, so that nobody waits for the threads
-        processes.kill_marked()
+        processes.give_up()  # whatever a thread waits for ends, so that nobody waits for the threads
         raise
     finally:
         pool.shutdown()

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,10 +59,9 @@ def copy(store: Path, target: Path) -> None:
     """Give a node its own store: immutable files by link (by copy on another file system), databases by copy."""
     source = store / "containerd"
     target.parent.mkdir(parents=True, exist_ok=True)
-    linked = subprocess.run(["cp", "--archive", "--link", source, target], capture_output=True, check=False)
-    if linked.returncode != 0:
-        shutil.rmtree(target, ignore_errors=True)
-        netns.run(["cp", "--archive", source, target], doing=f"copy the images to {target}")
+    linked = _can_link(store, target.parent)
+    netns.run(["cp", "--archive", *(["--link"] if linked else []), source, target], doing=f"copy the images to {target}")
+    if not linked:
         return
     for folder, folders, files in os.walk(target):
         if any(part in f"{folder}/" for part in _IMMUTABLE):
@@ -73,6 +72,17 @@ def copy(store: Path, target: Path) -> None:
             own = path.with_name(f".{name}.own")
             shutil.copy2(path, own)
             own.replace(path)
+
+
+def _can_link(store: Path, folder: Path) -> bool:
+    """Try it: two places may be one file system and still refuse a link (two mounts of it)."""
+    trial = folder / f".link-{os.getpid()}-{threading.get_ident()}"
+    try:
+        os.link(store / "description.json", trial)
+    except OSError:
+        return False
+    trial.unlink()
+    return True
 
 
 @contextlib.contextmanager

@@ -126,6 +126,7 @@ class Processes:
         self.records = state / "run" / "procs"
         self.logs = state / "logs"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._given_up = False
 
     def start(
         self,
@@ -141,6 +142,7 @@ class Processes:
 
         `prefix` enters namespaces (nsenter keeps the process id), `cgroups` are cgroup.procs files that it joins first.
         """
+        self._refuse_when_given_up()
         self.records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         # The shell lets go of this pipe (its standard input) once the record is written: whoever calls stop() next finds the process.
@@ -169,6 +171,7 @@ class Processes:
 
     def check(self, name: str) -> None:
         """Raise with the end of the log when a process that this command started has already ended."""
+        self._refuse_when_given_up()
         child = self._children.get(name)
         if child is not None and child.poll() is not None:
             log = self.logs / f"{name}.log"
@@ -214,6 +217,16 @@ class Processes:
     def stop_all(self, *, grace_seconds: float = 0.0) -> None:
         """End every recorded process."""
         self.stop([ticket.name for ticket in self.tickets()], grace_seconds=grace_seconds)
+
+    def give_up(self) -> None:
+        """End everything, and let every thread that starts or waits for a process here end with an error."""
+        self._given_up = True
+        self.stop_all()
+        self.kill_marked()
+
+    def _refuse_when_given_up(self) -> None:
+        if self._given_up:
+            raise SandboxError("given up")
 
     def marked(self) -> list[Ticket]:
         """Every process of this machine whose environment carries the mark of this state folder (this one excluded)."""

@@ -21,9 +21,7 @@ from sandbox.errors import SandboxError
 
 
 def checkout() -> Path:
-    """POLYFLEET_SANDBOX_HOME, else the folder that holds pyproject.toml: the working one or one above it, else this package's."""
-    if given := os.environ.get("POLYFLEET_SANDBOX_HOME"):
-        return Path(given).resolve()
+    """The folder that holds pyproject.toml: the working folder or one above it, else the one this package lies in."""
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, *Path(__file__).resolve().parents):
         if (folder / "pyproject.toml").is_file():

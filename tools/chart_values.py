@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from polyfleet.api import FleetPolicySpec
+from pydantic import BaseModel, ConfigDict, Field
 
 Open = dict[str, Any]
 

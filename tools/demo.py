@@ -67,7 +67,10 @@ def only_one() -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            raise DemoError(f"a demo of this checkout is already running (process {handle.read().strip() or '?'}); wait for it or end it with Ctrl-C there") from None
+            raise DemoError(
+                f"a demo of this checkout is already running (process {handle.read().strip() or '?'}); "
+                "wait for it, or end it with Ctrl-C there"
+            ) from None
         handle.seek(0)
         handle.truncate()
         handle.write(str(os.getpid()))
@@ -87,7 +90,9 @@ def fetch(url: str, body: dict[str, Any] | None = None, timeout_s: float = 120) 
 
 def generated_tokens(base: str) -> float:
     """Sum of the engine's own counter; a missing series is an error, not zero."""
-    values = [float(line.rsplit(" ", 1)[1]) for line in fetch(f"{base}/metrics").splitlines() if line.startswith("vllm:generation_tokens_total")]
+    values = [
+        float(line.rsplit(" ", 1)[1]) for line in fetch(f"{base}/metrics").splitlines() if line.startswith("vllm:generation_tokens_total")
+    ]
     if not values:
         raise DemoError(f"{base}/metrics has no vllm:generation_tokens_total")
     return sum(values)
@@ -122,7 +127,8 @@ def ask_replica(pod: dict[str, Any], model: str) -> str:
     if rose != tokens:
         raise DemoError(f"pod {name} answered {tokens} tokens but its generation_tokens_total rose by {rose:g}")
     vendor = labels["polyfleet.io/vendor"]
-    return f"{vendor:8} node {pod['spec']['nodeName']:8} {devices}  {card['backend']}/{card['dtype']}  {tokens} tokens (counter +{rose:g}): {answer_text(answer)!r}"
+    counted = f"{tokens} tokens (counter +{rose:g})"
+    return f"{vendor:8} node {pod['spec']['nodeName']:8} {devices}  {card['backend']}/{card['dtype']}  {counted}: {answer_text(answer)!r}"
 
 
 def up(clock: Clock) -> None:
@@ -141,7 +147,9 @@ def up(clock: Clock) -> None:
             run(KUBECTL, "wait", f"--timeout={READY_TIMEOUT_S}s", "--for=condition=Ready", f"mdep/{model}", env=kube)
         except DemoError as error:
             why = run(KUBECTL, "get", f"mdep/{model}", "-o", "jsonpath={.status.conditions}", env=kube)
-            raise DemoError(f"mdep/{model} did not become Ready in {READY_TIMEOUT_S} s: {error}\nconditions: {why}\nnext: polyfleet-sandbox logs") from None
+            raise DemoError(
+                f"mdep/{model} did not become Ready in {READY_TIMEOUT_S} s: {error}\nconditions: {why}\nnext: polyfleet-sandbox logs"
+            ) from None
         clock.step(f"mdep/{model} is Ready")
     placed = json.loads(run(KUBECTL, "get", "mdep/smol", "-o", "json", env=kube))["status"]["placements"]
     for row in placed:

@@ -39,8 +39,10 @@ def svg() -> str:
     height = TOP + ROW * len(STAGES) + 60
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path d="M0 0 8 4 0 8z" fill="#51606f"/></marker></defs>',
+        (
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+            '<path d="M0 0 8 4 0 8z" fill="#51606f"/></marker></defs>'
+        ),
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(LEFT, 34, "ONE CYCLE of the leader", 15, "700"),
         _text(LEFT, 54, "level-triggered; nothing between observe and apply touches the API or a clock", 12, fill="#51606f"),
@@ -59,7 +61,17 @@ def svg() -> str:
     for index, (stage, room, what) in enumerate(STAGES):
         y = TOP + ROW * index
         fill, stroke = ("#e9f6ec", "#6fae7d") if stage in PURE else ("#fdf3e3", "#d3a04d")
-        out.append(_box(LEFT, y, 380, 42, "#f4f4f6" if stage in LATER else fill, "#9aa3ad" if stage in LATER else stroke, "5 4" if stage in LATER else ""))
+        out.append(
+            _box(
+                LEFT,
+                y,
+                380,
+                42,
+                "#f4f4f6" if stage in LATER else fill,
+                "#9aa3ad" if stage in LATER else stroke,
+                "5 4" if stage in LATER else "",
+            )
+        )
         out += [_text(LEFT + 12, y + 26, stage, 14, "700"), _text(LEFT + 88, y + 26, what, 12, fill="#33475b")]
         out.append(_text(LEFT + 392, y + 26, f"{room}/", 13, "600", "#51606f"))
         if index:

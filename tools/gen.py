@@ -2,7 +2,8 @@
 
 Sources → results: pydantic models → crds/, the chart's copy of them, docs/reference/ and the FleetPolicy part of the values
 schema; hwprofiles/shipped → the chart's copy; the device plugin's .proto → its Python module; the chart's values model →
-values.schema.json; the rooms → docs/img/architecture.svg. `--check` also lints the chart with the real helm where the sandbox's binaries are built.
+values.schema.json; the list of stages and rooms → docs/img/architecture.svg. `--check` also lints the chart with the real helm where
+the sandbox's binaries are built.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def differences(files: Files) -> list[str]:
     for path, text in sorted(files.items()):
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         name = str(path.relative_to(ROOT))
-        lines += list(difflib.unified_diff(old.splitlines(), text.splitlines(), f"{name} (stored)", f"{name} (generated)", lineterm="", n=1))
+        lines += list(
+            difflib.unified_diff(old.splitlines(), text.splitlines(), f"{name} (stored)", f"{name} (generated)", lineterm="", n=1)
+        )
     return lines + [f"{p.relative_to(ROOT)}: no generator makes this file" for p in stale(files)]
 
 

@@ -82,7 +82,7 @@ class Child:
         up = any(condition_true(pod, "ContainersReady") for pod in self.live)
         if up or (not self.live and not self.deployment.replicas):
             return self.failed
-        return self.failed[: -KEPT_FAILED] if len(self.failed) > KEPT_FAILED else ()
+        return self.failed[:-KEPT_FAILED] if len(self.failed) > KEPT_FAILED else ()
 
     @property
     def waiting(self) -> tuple[PodState, ...]:

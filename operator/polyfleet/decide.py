@@ -1,9 +1,9 @@
 """The pure middle of a cycle: `prepare` -> (the placer) -> `act` and `report`. No I/O, no clock; same inputs, same bytes.
 
-    inputs = prepare(observed)
-    plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
-    act(observed, inputs, plan, now=...)                        # deletes, applies, pod patches
-    report(observed, inputs, plan, now=...)                     # statuses and events
+inputs = prepare(observed)
+plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
+act(observed, inputs, plan, now=...)                        # deletes, applies, pod patches
+report(observed, inputs, plan, now=...)                     # statuses and events
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None
             applies.append(Apply(make(owner), "the model's endpoint"))
 
 
-def _deployments(
-    observed: Observed, view: ModelView, sizes: Mapping[str, int], applies: list[Apply], deletes: list[Delete]
-) -> None:
+def _deployments(observed: Observed, view: ModelView, sizes: Mapping[str, int], applies: list[Apply], deletes: list[Delete]) -> None:
     owner = view.state
     rendered = {item.name: item for item in view.rendered}
     existing = {child.name: child for child in view.children}
@@ -124,8 +122,6 @@ def _pods(view: ModelView, decided: workloads.Workload) -> list[Delete]:
             Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its gate was lifted without a node")
             for pod in child.stray
         ]
-        found += [
-            Delete("Pod", pod.namespace, pod.name, pod.uid, None, f"failed: {pod.reason or 'Failed'}") for pod in child.spent()
-        ]
+        found += [Delete("Pod", pod.namespace, pod.name, pod.uid, None, f"failed: {pod.reason or 'Failed'}") for pod in child.spent()]
     found += [Delete("Pod", pod.namespace, pod.name, pod.uid, None, "drained") for pod in decided.remove]
     return found

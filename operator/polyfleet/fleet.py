@@ -213,9 +213,7 @@ def _fill(
     members = tuple(nodes)
     scheduler, resource = _dialect(pool, members)
     filled = tuple(_node(pool, node, resource, matches[node.name], held) for node in members)
-    return Pool(
-        pool.name, pool.profile_name, pool.profile, pool.spec, pool.parsed, pool.selector, scheduler, resource, filled, overlaps
-    )
+    return Pool(pool.name, pool.profile_name, pool.profile, pool.spec, pool.parsed, pool.selector, scheduler, resource, filled, overlaps)
 
 
 def _dialect(pool: Pool, nodes: Iterable[NodeState]) -> tuple[str, str]:

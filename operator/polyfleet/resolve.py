@@ -99,9 +99,7 @@ def resolve(key: str, name: str, spec: ModelDeploymentSpec, fleet: Fleet, held_p
             options.extend(found)
     restricted = bool(spec.placement.profiles or spec.placement.exclude_profiles or spec.placement.pools)
     unresolved = None if options else _nothing(rejected, fleet)
-    return Resolution(
-        tuple(sorted(options, key=lambda option: option.id)), tuple(rejected), unresolved=unresolved, restricted=restricted
-    )
+    return Resolution(tuple(sorted(options, key=lambda option: option.id)), tuple(rejected), unresolved=unresolved, restricted=restricted)
 
 
 def _unknown_names(spec: ModelDeploymentSpec, fleet: Fleet) -> Fault | None:

@@ -142,4 +142,3 @@ def _reject_size(wanted: Wanted, message: str, hint: str) -> Rejection:
 
 def _gib(value: int) -> str:
     return f"{value / GIB:.1f}"
-

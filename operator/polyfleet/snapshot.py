@@ -58,10 +58,7 @@ def standings(view: ModelView) -> tuple[Standing, ...]:
     """Unfinished pods of a model that are bound or pinned, doomed ones left out, by (created, uid)."""
     doomed = {pod.uid for pod in view.doomed}
     found = [
-        Standing(pod, child)
-        for child in view.children
-        for pod in child.pods
-        if not pod.finished and node_of(pod) and pod.uid not in doomed
+        Standing(pod, child) for child in view.children for pod in child.pods if not pod.finished and node_of(pod) and pod.uid not in doomed
     ]
     return tuple(sorted(found, key=lambda item: (item.pod.created, item.pod.uid)))
 
@@ -77,13 +74,7 @@ def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict
         bound = sum(devices_of(pod, names) for pod in fleet.held.of(name) if pod.node)
         free[name] = node.allocatable - bound
     found: dict[str, list[PodState]] = {}
-    pinned = [
-        (pod, model)
-        for model, owned in children.items()
-        for child in owned
-        for pod in child.live
-        if node_of(pod) and not pod.node
-    ]
+    pinned = [(pod, model) for model, owned in children.items() for child in owned for pod in child.live if node_of(pod) and not pod.node]
     for pod, model in sorted(pinned, key=lambda item: (item[0].created, item[0].uid)):
         home = nodes.get(node_of(pod))
         if home is None or home[1].reason or home[0].profile is None:
@@ -162,9 +153,7 @@ def _options(view: ModelView) -> list[Option]:
                 continue
             vendor = child.text(naming.VENDOR)
             pools = tuple(sorted({other.pool for other in view.children if other.option == child.option}))
-            found[child.option] = Option(
-                child.option, view.key, child.profile, vendor, child.variant, child.engine, child.devices, pools
-            )
+            found[child.option] = Option(child.option, view.key, child.profile, vendor, child.variant, child.engine, child.devices, pools)
         return [found[key] for key in sorted(found)]
     return [
         Option(

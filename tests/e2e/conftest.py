@@ -48,7 +48,7 @@ def cluster() -> Iterator[Cluster]:
     if given:
         yield _external(Path(given))
         return
-    os.environ["POLYFLEET_SANDBOX_HOME"] = str(ROOT / ".e2e")  # also for every polyfleet-sandbox command of the scenarios
+    os.environ["POLYFLEET_SANDBOX_STATE"] = str(ROOT / ".e2e")  # also for every polyfleet-sandbox command of the scenarios
     from sandbox import install, state
 
     kind = os.environ.get("POLYFLEET_E2E_NODES", "")

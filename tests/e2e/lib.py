@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 Object = dict[str, Any]
 
 
-class NotReached(AssertionError):
+class NotReachedError(AssertionError):
     """A state was not reached in time; carries what was seen last."""
 
 
@@ -39,7 +39,9 @@ class Cluster:
         self.env = {**os.environ, "KUBECONFIG": str(self.kubeconfig), **self.env}
 
     def kubectl(self, *args: str, check: bool = True, stdin: str | None = None) -> str:
-        done = subprocess.run([str(BIN / "kubectl"), *args], env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            [str(BIN / "kubectl"), *args], env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=300
+        )
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
@@ -55,7 +57,9 @@ class Cluster:
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
         return self.kubectl("apply", "--server-side", "-f", "-", stdin=text)
 
-    def until(self, what: str, kind: str, reached: Callable[[list[Object]], bool], *, namespace: str = "default", timeout_s: float = 120) -> list[Object]:
+    def until(
+        self, what: str, kind: str, reached: Callable[[list[Object]], bool], *, namespace: str = "default", timeout_s: float = 120
+    ) -> list[Object]:
         """Watch one kind until `reached(objects)` is true; returns the objects. `what` names the state for the failure."""
         seen: dict[str, Object] = {}
         ns = ["-A"] if namespace == "*" else ["-n", namespace]
@@ -71,7 +75,7 @@ class Cluster:
             if reached(objects):
                 return objects
         last = [{"name": o["metadata"]["name"], "status": o.get("status", {})} for o in seen.values()]
-        raise NotReached(f"not reached in {timeout_s:g} s: {what}; last seen: {json.dumps(last)[:4000]}\n{self.diagnose()}")
+        raise NotReachedError(f"not reached in {timeout_s:g} s: {what}; last seen: {json.dumps(last)[:4000]}\n{self.diagnose()}")
 
     def _watch(self, kind: str, ns: list[str], timeout_s: float) -> Iterator[tuple[str, Object]]:
         command = [str(BIN / "kubectl"), "get", kind, *ns, "-w", "--output-watch-events", "-o", "json", f"--request-timeout={timeout_s:g}s"]
@@ -118,7 +122,9 @@ class Cluster:
         return self.items("pods", f"polyfleet.io/deployment={model}")
 
     def url(self, target: str) -> str:
-        done = subprocess.run([str(BIN / "polyfleet-sandbox"), "url", target], env=self.env, capture_output=True, text=True, check=False, cwd=ROOT)
+        done = subprocess.run(
+            [str(BIN / "polyfleet-sandbox"), "url", target], env=self.env, capture_output=True, text=True, check=False, cwd=ROOT
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -151,13 +157,18 @@ def condition(obj: Object, type_: str) -> tuple[str, int]:
 
 
 def model(name: str, **spec: Any) -> Object:
+    """A ModelDeployment of the real small model; `spec` is added to, or replaces, its fields."""
     base: Object = {"model": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct"}}
-    return {"apiVersion": "polyfleet.io/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name, "namespace": "default"}, "spec": {**base, **spec}}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "polyfleet.io/v1alpha1", "kind": "ModelDeployment", "metadata": metadata, "spec": base | spec}
 
 
 def tiny(name: str, **spec: Any) -> Object:
-    """The byte model: starts in about a second, so that many scenarios fit into the time."""
-    return model(name, model={"uri": "hf://polyfleet/byte-tiny"}, **spec)
+    """The byte model: starts in about a second, so that many scenarios fit into the time.
+
+    The short drain time keeps the pods' grace period short: the namespace controller waits by that number, not by the pod's real end.
+    """
+    return model(name, **({"model": {"uri": "hf://polyfleet/byte-tiny"}, "drainTimeout": "10s"} | spec))
 
 
 def fetch(url: str, body: Object | None = None, timeout_s: float = 120) -> str:

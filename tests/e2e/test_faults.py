@@ -18,7 +18,9 @@ def _identity(cluster: Cluster, name: str) -> set[tuple[str, str]]:
 
 
 def _operator_pods(cluster: Cluster) -> list[Object]:
-    return [p for p in cluster.items("pods", "app.kubernetes.io/component=operator", "polyfleet") if not p["metadata"].get("deletionTimestamp")]
+    return [
+        p for p in cluster.items("pods", "app.kubernetes.io/component=operator", "polyfleet") if not p["metadata"].get("deletionTimestamp")
+    ]
 
 
 def _kill_operator(cluster: Cluster) -> None:
@@ -33,7 +35,9 @@ def _kill_operator(cluster: Cluster) -> None:
         "operator runs again",
         "pods",
         lambda ps: any(
-            p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > restarts and condition_row(p, "Ready").get("status") == "True" for p in ps
+            p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > restarts
+            and condition_row(p, "Ready").get("status") == "True"
+            for p in ps
         ),
         namespace="polyfleet",
         timeout_s=180,
@@ -74,37 +78,43 @@ def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster
     _scale_operator(cluster, 0)
     try:
         cluster.kubectl("delete", "mdep", "orphan", "--timeout=30s")
-        cluster.until("children gone", "pods", lambda ps: not any(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "orphan" for p in ps))
+        cluster.until(
+            "children gone",
+            "pods",
+            lambda ps: not any(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "orphan" for p in ps),
+        )
         cluster.until("service gone", "services", lambda ss: not any(s["metadata"]["name"] == "orphan" for s in ss))
         assert _identity(cluster, "orphan") == set()
     finally:
         _scale_operator(cluster, 1)
 
 
-def test_a_foreign_pod_takes_devices_and_the_plan_goes_elsewhere(cluster: Cluster) -> None:
-    """A stranger holds all 16 PPU: the next cheapest device gets the replica, and the pool counts the stranger's devices."""
+def _stranger(cluster: Cluster) -> str:
+    """A pod of somebody else that holds all 16 PPU; returns the node's name."""
     node = next(n["metadata"]["name"] for n in cluster.items("nodes") if "alibabacloud.com/ppu" in n["status"]["allocatable"])
-    stranger = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stranger", "namespace": "default"},
-        "spec": {
-            "terminationGracePeriodSeconds": 1,
-            "nodeName": node,
-            "containers": [
-                {
-                    "name": "hold",
-                    "image": "sandbox.polyfleet.io/engine:dev",
-                    "imagePullPolicy": "IfNotPresent",
-                    "args": ["--model=polyfleet/byte-tiny", "--served-model-name=stranger", "--backend=byte", "--port=8000"],
-                    "resources": {"limits": {"alibabacloud.com/ppu": "16"}, "requests": {"alibabacloud.com/ppu": "16"}},
-                }
-            ],
-        },
+    devices = {"alibabacloud.com/ppu": "16"}
+    container = {
+        "name": "hold",
+        "image": "sandbox.polyfleet.io/engine:dev",
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--model=polyfleet/byte-tiny", "--served-model-name=stranger", "--backend=byte", "--port=8000"],
+        "resources": {"limits": devices, "requests": devices},
     }
-    cluster.apply(stranger)
+    spec = {"terminationGracePeriodSeconds": 1, "nodeName": node, "containers": [container]}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger", "namespace": "default"}, "spec": spec})
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/stranger", "--timeout=60s")
-    cluster.until("the pool counts them", "apool", lambda ps: any(p["metadata"]["name"] == "sandbox-ppu" and p["status"]["devices"]["free"] == 0 for p in ps), namespace="*")
+    return node
+
+
+def test_a_foreign_pod_holds_devices_and_the_plan_goes_elsewhere(cluster: Cluster) -> None:
+    """A stranger holds all 16 PPU: the next cheapest device gets the replica, and the pool counts the stranger's devices."""
+    _stranger(cluster)
+    cluster.until(
+        "the pool counts them",
+        "apool",
+        lambda ps: any(p["metadata"]["name"] == "sandbox-ppu" and p["status"]["devices"]["free"] == 0 for p in ps),
+        namespace="*",
+    )
     cluster.apply(tiny("elsewhere"))
     mdep = cluster.wait_ready("elsewhere")
     assert [p["profile"] for p in mdep["status"]["placements"]] == ["sandbox-ascend"]
@@ -112,6 +122,37 @@ def test_a_foreign_pod_takes_devices_and_the_plan_goes_elsewhere(cluster: Cluste
     assert rejected["sandbox-ppu"] == "DevicesUnavailable"
     cluster.kubectl("delete", "pod", "stranger", "--wait=true", "--timeout=60s")
     cluster.delete_model("elsewhere")
+
+
+def test_a_foreign_pod_takes_the_planned_device_before_the_replica_is_bound(cluster: Cluster) -> None:
+    """The pinned, unbound pod can no longer be placed: it is replaced, planned on another vendor's node, and serves there.
+
+    A node selector that no node meets yet keeps the scheduler from binding, which is what a slow scheduler looks like.
+    """
+    cluster.apply(tiny("raced", podTemplate={"spec": {"nodeSelector": {"e2e.polyfleet.io/open": "yes"}}}))
+
+    def pinned(pods: list[Object]) -> list[tuple[str, str]]:
+        found = []
+        for pod in pods:
+            if pod["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "raced" and not pod["spec"].get("schedulingGates"):
+                required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+                found.append((required["nodeSelectorTerms"][0]["matchFields"][0]["values"][0], str(pod["metadata"]["uid"])))
+        return found
+
+    first = pinned(cluster.until("pinned to its planned node", "pods", lambda ps: bool(pinned(ps))))
+    node = _stranger(cluster)
+    assert [name for name, _ in first] == [node]
+    moved = pinned(cluster.until("planned anew", "pods", lambda ps: any(name != node for name, _ in pinned(ps))))
+    (other, uid) = next(pair for pair in moved if pair[0] != node)
+    assert uid not in {old for _, old in first}
+    cluster.kubectl("label", "node", other, "e2e.polyfleet.io/open=yes")
+    try:
+        mdep = cluster.wait_ready("raced")
+        assert [p["profile"] for p in mdep["status"]["placements"]] == ["sandbox-ascend"]
+    finally:
+        cluster.kubectl("label", "node", other, "e2e.polyfleet.io/open-")
+        cluster.kubectl("delete", "pod", "stranger", "--wait=true", "--timeout=60s")
+    cluster.delete_model("raced")
 
 
 def test_draining_a_node_moves_its_replicas(cluster: Cluster) -> None:
@@ -126,7 +167,10 @@ def test_draining_a_node_moves_its_replicas(cluster: Cluster) -> None:
             "the replica serves elsewhere",
             "mdep",
             lambda ms: any(
-                m["metadata"]["name"] == "mover" and condition_row(m, "Ready").get("status") == "True" and m["status"]["placements"][0]["profile"] != "sandbox-ppu" for m in ms
+                m["metadata"]["name"] == "mover"
+                and condition_row(m, "Ready").get("status") == "True"
+                and m["status"]["placements"][0]["profile"] != "sandbox-ppu"
+                for m in ms
             ),
             timeout_s=150,
         )

@@ -60,7 +60,12 @@ def test_three_vendors_answer_from_their_own_devices(cluster: Cluster) -> None:
         assert answer["choices"][0]["message"]["content"].strip()
         assert counter(base, "vllm:generation_tokens_total") - before == answer["usage"]["completion_tokens"]
     endpoint = cluster.url("mdep/three-vendors")
-    answer = json.loads(fetch(f"{endpoint}/v1/completions", {"model": "three-vendors", "prompt": "The capital of France is", "max_tokens": 2, "temperature": 0}))
+    answer = json.loads(
+        fetch(
+            f"{endpoint}/v1/completions",
+            {"model": "three-vendors", "prompt": "The capital of France is", "max_tokens": 2, "temperature": 0},
+        )
+    )
     assert "Paris" in answer["choices"][0]["text"]
     cluster.delete_model("three-vendors")
 
@@ -84,7 +89,13 @@ def test_replicas_follow_the_spec_up_and_down_and_the_victim_is_the_planned_one(
     )
     left = cluster.pods("steps")
     assert left[0]["status"]["containerStatuses"][0]["restartCount"] == 0
-    assert cluster.wait_ready("steps")["status"]["readyReplicas"] == 1
+    cluster.until(
+        "status counts one",
+        "mdep",
+        lambda ms: any(
+            m["metadata"]["name"] == "steps" and m["status"].get("replicas") == m["status"].get("readyReplicas") == 1 for m in ms
+        ),
+    )
     cluster.delete_model("steps")
 
 
@@ -95,7 +106,12 @@ def test_pods_are_restricted_and_owned(cluster: Cluster) -> None:
     manifest = tiny("owned")
     manifest["metadata"]["namespace"] = "strict"
     cluster.apply(manifest)
-    cluster.until("replica serving under restricted", "mdep", lambda ms: any(condition_row(m, "Ready").get("status") == "True" for m in ms), namespace="strict")
+    cluster.until(
+        "replica serving under restricted",
+        "mdep",
+        lambda ms: any(condition_row(m, "Ready").get("status") == "True" for m in ms),
+        namespace="strict",
+    )
     mdep = cluster.items("mdep", namespace="strict")[0]
     deployment = cluster.items("deployments", namespace="strict")[0]
     pod = cluster.items("pods", namespace="strict")[0]
@@ -110,14 +126,21 @@ def test_pods_are_restricted_and_owned(cluster: Cluster) -> None:
 
 def test_pools_are_discovered_with_their_devices(cluster: Cluster) -> None:
     """8, 16 and 16 devices as the plugins advertise them; the profile with more label keys wins over the vendor's own."""
-    cluster.until("three pools known", "apool", lambda ps: {p["metadata"]["name"] for p in ps} >= {"sandbox-nvidia", "sandbox-ascend", "sandbox-ppu"}, namespace="*")
+    cluster.until(
+        "three pools known",
+        "apool",
+        lambda ps: {p["metadata"]["name"] for p in ps} >= {"sandbox-nvidia", "sandbox-ascend", "sandbox-ppu"},
+        namespace="*",
+    )
     pools = cluster.until(
         "devices counted",
         "apool",
         lambda ps: all(p.get("status", {}).get("devices", {}).get("allocatable") for p in ps),
         namespace="*",
     )
-    found = {p["metadata"]["name"]: (p["spec"]["profile"], p["status"]["devices"]["allocatable"], p["status"]["resourceName"]) for p in pools}
+    found = {
+        p["metadata"]["name"]: (p["spec"]["profile"], p["status"]["devices"]["allocatable"], p["status"]["resourceName"]) for p in pools
+    }
     assert found == {
         "sandbox-nvidia": ("sandbox-nvidia", 8, "nvidia.com/gpu"),
         "sandbox-ascend": ("sandbox-ascend", 16, "huawei.com/Ascend910"),

@@ -185,9 +185,7 @@ def _host_volumes(mounts: list[tuple[str, str, bool]]) -> list[dict[str, Any]]:
 
 
 def _host_mounts(mounts: list[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    return [
-        {"name": f"host-{index}", "mountPath": path, "readOnly": read_only} for index, (_, path, read_only) in enumerate(mounts)
-    ]
+    return [{"name": f"host-{index}", "mountPath": path, "readOnly": read_only} for index, (_, path, read_only) in enumerate(mounts)]
 
 
 def _shared_memory(option: ResolvedOption) -> list[dict[str, Any]]:

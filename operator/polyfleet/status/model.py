@@ -140,9 +140,7 @@ def placements(inputs: Inputs, plan: Plan, view: ModelView, items: list[Standing
     return [_placement(inputs, plan, view, key, groups[key]) for key in sorted(groups)]
 
 
-def _placement(
-    inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str, str, str, int], members: list[Standing]
-) -> dict[str, Any]:
+def _placement(inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str, str, str, int], members: list[Standing]) -> dict[str, Any]:
     pool, profile, variant, engine, devices = key
     option = view.resolution.option(naming.option_id(view.key, profile, variant, engine, devices))
     why = _why(plan, view, profile, pool)

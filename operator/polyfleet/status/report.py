@@ -27,9 +27,7 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str) -> Repor
         statuses.append(_apply(view.state, status))
         events.extend(notes.of_model(inputs, own, view))
     statuses += [
-        _apply(parsed.state, fleet.profile(inputs.fleet, parsed, now))
-        for parsed in inputs.objects.profiles
-        if not parsed.state.deleting
+        _apply(parsed.state, fleet.profile(inputs.fleet, parsed, now)) for parsed in inputs.objects.profiles if not parsed.state.deleting
     ]
     statuses += [
         _apply(pool.parsed.state, fleet.pool(inputs.fleet, pool, pool.parsed.state, now))
@@ -57,9 +55,7 @@ def by_model(plan: Plan) -> dict[str, Plan]:
     for row in plan.why:
         why.setdefault(row.model, []).append(row)
     return {
-        key: replace(
-            plan, starts=tuple(starts.get(key, ())), shortfalls=tuple(shortfalls.get(key, ())), why=tuple(why.get(key, ()))
-        )
+        key: replace(plan, starts=tuple(starts.get(key, ())), shortfalls=tuple(shortfalls.get(key, ())), why=tuple(why.get(key, ())))
         for key in {*starts, *shortfalls, *why}
     }
 

@@ -70,9 +70,7 @@ def ppu(name: str = "ppu-0", devices: int | None = 16, labels: Mapping[str, str]
 def sandbox(state: NodeState) -> NodeState:
     """The node as a sandbox marks it."""
     labels = {**state.labels, "polyfleet.io/sandbox": "true"}
-    return NodeState(
-        state.name, state.uid, labels, state.taints, state.ready, state.unschedulable, state.capacity, state.allocatable
-    )
+    return NodeState(state.name, state.uid, labels, state.taints, state.ready, state.unschedulable, state.capacity, state.allocatable)
 
 
 # ---- polyfleet's own kinds

@@ -64,9 +64,7 @@ def test_a_pod_without_gate_and_node_is_replaced() -> None:
 
 def failed(child: DeploymentState, count: int) -> tuple[PodState, ...]:
     return tuple(
-        b.replica(
-            child, f"f{i}", node="ppu-0", phase="Failed", reason="UnexpectedAdmissionError", created=f"2026-11-25T08:00:{i:02d}Z"
-        )
+        b.replica(child, f"f{i}", node="ppu-0", phase="Failed", reason="UnexpectedAdmissionError", created=f"2026-11-25T08:00:{i:02d}Z")
         for i in range(count)
     )
 

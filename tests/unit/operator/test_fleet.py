@@ -269,9 +269,7 @@ def test_a_lost_and_a_recovered_pool_are_told() -> None:
         assert [note.reason for note in cycle(observed).report.events] == [reason]
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "sizes", "whole"), [(None, (1, 16), True), ("volcano", (1, 2, 4, 6, 8, 10, 12, 14, 16), False)]
-)
+@pytest.mark.parametrize(("scheduler", "sizes", "whole"), [(None, (1, 16), True), ("volcano", (1, 2, 4, 6, 8, 10, 12, 14, 16), False)])
 def test_sizes_of_an_a3_node_depend_on_the_scheduler(scheduler: str | None, sizes: tuple[int, ...], whole: bool) -> None:
     """Under the default scheduler the kubelet picks the dies, so only single dies and whole nodes are safe."""
     spec = {"scheduler": scheduler} if scheduler else {}

@@ -28,9 +28,7 @@ def clusters(draw: st.DrawFn) -> Observed:
     nodes: list[NodeState] = []
     for i in range(draw(st.integers(1, 6))):
         make = draw(st.sampled_from([b.h100, b.a3, b.ppu]))
-        node = make(
-            f"n{i}", ready=draw(st.sampled_from([True, True, False, None])), cordoned=draw(st.booleans()) and draw(st.booleans())
-        )
+        node = make(f"n{i}", ready=draw(st.sampled_from([True, True, False, None])), cordoned=draw(st.booleans()) and draw(st.booleans()))
         resource = next(iter(node.capacity))
         node = replace(node, allocatable={resource: draw(st.integers(0, node.capacity[resource]))})
         nodes.append(b.sandbox(node))
@@ -62,8 +60,7 @@ def shuffled(observed: Observed, seed: int) -> Observed:
     fields = ("model_deployments", "profiles", "pools", "nodes", "pods", "replica_sets", "deployments", "services", "budgets")
     changed: dict[str, Any] = {field: mix(getattr(observed, field)) for field in fields}
     changed["nodes"] = tuple(
-        replace(node, labels=dict(sorted(node.labels.items(), key=lambda pair: chance.random())))
-        for node in changed["nodes"]
+        replace(node, labels=dict(sorted(node.labels.items(), key=lambda pair: chance.random()))) for node in changed["nodes"]
     )
     return replace(observed, **changed)
 

@@ -60,8 +60,7 @@ def test_a_ready_model() -> None:
     assert status["plan"] == {"outcome": "Optimal", "gapPercent": "0.0"}
     assert "shortfall" not in status
     assert [(row["type"], row["status"]) for row in status["conditions"]] == [
-        (kind, "True")
-        for kind in ("Accepted", "ProfilesResolved", "Placed", "WorkloadsReady", "RouteReady", "Ready", "Available")
+        (kind, "True") for kind in ("Accepted", "ProfilesResolved", "Placed", "WorkloadsReady", "RouteReady", "Ready", "Available")
     ]
     assert b.condition(status, "Ready")[2] == "3 of 3 replicas serve"
     fleet = done.status("FleetPolicy", "default")

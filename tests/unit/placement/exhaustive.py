@@ -71,9 +71,7 @@ class World:
         running = self.running(model.name)
         loose = [r for r in running if not self.frozen(r)]
         fixed = len(running) - len(loose)
-        spots = [
-            (o.id, n.name) for o in self.s.options for n in self.s.nodes if o.model == model.name and self.may_start(model, o, n)
-        ]
+        spots = [(o.id, n.name) for o in self.s.options for n in self.s.nodes if o.model == model.name and self.may_start(model, o, n)]
         result: list[Choice] = []
         for mask in product((0, 1), repeat=len(loose)):
             stops = tuple(r.id for r, gone in zip(loose, mask, strict=True) if gone)
@@ -301,7 +299,8 @@ class World:
             cells = [c for c in self.s.cells if c.pool == pool]
             starts = column.get(("started", pool), zero)
             held = sum(
-                r.devices for r in self.s.replicas
+                r.devices
+                for r in self.s.replicas
                 if r.state is not ReplicaState.DRAINING and self.cells[self.nodes[r.node].cell].pool == pool
             )
             for c in cells:
@@ -309,10 +308,11 @@ class World:
                     ok &= (starts == 0) | (held + column.get(("held", pool), zero) <= c.limit_devices)
                 if c.reserve_devices:
                     free = sum(
-                        n.allocatable - n.held_by_others - sum(
-                            r.devices for r in self.s.replicas if r.node == n.name and r.state is not ReplicaState.DRAINING
-                        )
-                        for n in self.s.nodes if self.cells[n.cell].pool == pool and self.open_node(n)
+                        n.allocatable
+                        - n.held_by_others
+                        - sum(r.devices for r in self.s.replicas if r.node == n.name and r.state is not ReplicaState.DRAINING)
+                        for n in self.s.nodes
+                        if self.cells[n.cell].pool == pool and self.open_node(n)
                     )
                     ok &= (starts == 0) | (free + column.get(("freed", pool), zero) - starts >= c.reserve_devices)
         budget = self.s.policy.max_hourly_cost

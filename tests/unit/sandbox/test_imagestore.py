@@ -14,6 +14,7 @@ def _store(root: Path) -> Path:
     for path in (blob, layer, content / "io.containerd.metadata.v1.bolt" / "meta.db", layer.parents[4] / "metadata.db"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.name)
+    (root / "store" / "description.json").write_text("{}")
     return root / "store"
 
 
