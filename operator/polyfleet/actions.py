@@ -80,3 +80,14 @@ class Report:
     statuses: tuple[StatusApply, ...] = ()
     events: tuple[EventNote, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)  # for the one log line and the metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A write that the API server refused for good (4xx but no conflict): what was to be written, and the server's own words."""
+
+    kind: str
+    namespace: str
+    name: str
+    status: int  # HTTP: 422 Invalid, 403 Forbidden (quota, Pod Security, a policy, RBAC), 400 bad request
+    message: str

@@ -13,10 +13,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
 from yarl import URL
@@ -50,10 +53,26 @@ async def load_configuration(environ: Mapping[str, str] = os.environ) -> kube.Co
     path = environ.get("KUBECONFIG", "")
     if path:
         await kube_config.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        if token_file := find_token_file(Path(path)):
+            # The library reads such a file once; the tokens that a kubelet or our node agent writes there live for an hour.
+            configuration.refresh_api_key_hook = partial(_read_token, token_file)
     else:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = 128
     return configuration
+
+
+def find_token_file(kubeconfig: Path) -> Path | None:
+    """The `tokenFile` of the current context's user, if it has one."""
+    text = yaml.safe_load(kubeconfig.read_text(encoding="utf-8")) or {}
+    contexts = {item["name"]: item["context"] for item in text.get("contexts") or ()}
+    users = {item["name"]: item.get("user") or {} for item in text.get("users") or ()}
+    found = users.get(contexts.get(text.get("current-context"), {}).get("user"), {}).get("tokenFile")
+    return kubeconfig.parent / found if found else None
+
+
+def _read_token(path: Path, configuration: kube.Configuration) -> None:
+    configuration.api_key["BearerToken"] = f"Bearer {path.read_text(encoding='utf-8').strip()}"
 
 
 def without_nulls(value: Any) -> Any:
@@ -75,7 +94,7 @@ class Client:
         on_write: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._api = kube.ApiClient(configuration)
-        self._configuration = configuration
+        self.configuration = configuration
         self.fence = fence
         self.on_write = on_write
         self._warned: set[str] = set()
@@ -256,10 +275,10 @@ class Client:
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         query = urlencode({key: value for key, value in params.items() if value})
-        url = URL(f"{self._configuration.host}{path}" + (f"?{query}" if query else ""), encoded=True)
+        url = URL(f"{self.configuration.host}{path}" + (f"?{query}" if query else ""), encoded=True)
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "polyfleet"}
         # Asked anew for each request: an in-cluster token is replaced on disk about every hour.
-        bearer = (await self._configuration.auth_settings()).get("BearerToken")
+        bearer = (await self.configuration.auth_settings()).get("BearerToken")
         if bearer and bearer["value"]:
             headers["Authorization"] = bearer["value"]
         limit = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)

@@ -7,19 +7,17 @@ cache watches the same kinds and is what the cycle reads.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import kopf
+from kubernetes.aio import client as kube
 
 from polyfleet.queue import DirtyQueue
 from polyfleet.resources import OWN_KINDS
 
 
-def build(queue: DirtyQueue) -> kopf.OperatorRegistry:
+def build(queue: DirtyQueue, configuration: kube.Configuration) -> kopf.OperatorRegistry:
     """A registry of its own for each operator, never kopf's global one."""
     registry = kopf.OperatorRegistry()
     for resource in OWN_KINDS:
@@ -30,19 +28,23 @@ def build(queue: DirtyQueue) -> kopf.OperatorRegistry:
         kopf.on.event(resource.group, resource.version, resource.plural, id=f"mark-{resource.plural}", registry=registry)(changed)
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        # The same order as our own client: KUBECONFIG, else the pod's account.
-        return kopf.login_with_kubeconfig(**kwargs) or in_pod(kopf.login_with_service_account(**kwargs), os.environ)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await connection(configuration)
 
     return registry
 
 
-def in_pod(connection: kopf.ConnectionInfo | None, environ: Mapping[str, str]) -> kopf.ConnectionInfo | None:
-    """The API server by the address in the pod's environment, as every client does: kopf's own choice is a name that needs cluster DNS."""
-    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if connection is None or not host:
-        return connection
-    return dataclasses.replace(connection, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
+async def connection(configuration: kube.Configuration) -> kopf.ConnectionInfo:
+    """Address and credentials of our own client: kopf's ways need cluster DNS in a pod, and know no token files."""
+    bearer = (await configuration.get_api_key_with_prefix("BearerToken") or "").partition(" ")[2]
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert or None,
+        insecure=not configuration.verify_ssl or None,
+        token=bearer or None,
+        certificate_path=configuration.cert_file or None,
+        private_key_path=configuration.key_file or None,
+    )
 
 
 def settings() -> kopf.OperatorSettings:

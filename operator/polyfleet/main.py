@@ -121,7 +121,7 @@ async def lead(
             # Before the first cycle: the policy decides what may serve, so no cycle may run on its absence.
             if not await seed_objects(config, client, cycle):
                 group.create_task(seed_again(config, client, cycle), name="seed")
-            group.create_task(run_kopf(config, queue, stop), name="kopf")
+            group.create_task(run_kopf(config, client, queue, stop), name="kopf")
             group.create_task(resync(config, queue), name="resync")
             queue.mark("start")
             group.create_task(cycle.run(), name="cycle")
@@ -152,12 +152,17 @@ async def resync(config: Config, queue: DirtyQueue) -> None:
         queue.mark("resync")
 
 
-async def run_kopf(config: Config, queue: DirtyQueue, stop: asyncio.Event) -> None:
+async def run_kopf(config: Config, client: Client, queue: DirtyQueue, stop: asyncio.Event) -> None:
     ready, ended = asyncio.Event(), asyncio.Event()
     where: dict[str, Any] = {"namespaces": config.watch_namespaces} if config.watch_namespaces else {"clusterwide": True}
     operator = asyncio.create_task(
         kopf.operator(
-            registry=handlers.build(queue), settings=handlers.settings(), standalone=True, stop_flag=ended, ready_flag=ready, **where
+            registry=handlers.build(queue, client.configuration),
+            settings=handlers.settings(),
+            standalone=True,
+            stop_flag=ended,
+            ready_flag=ready,
+            **where,
         ),
         name="kopf.operator",
     )
