@@ -21,3 +21,39 @@ app.kubernetes.io/component: operator
 {{ printf "%s:%s" $repo (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end -}}
 {{- end -}}
+
+{{- /* Names of cluster-scoped objects carry the namespace, so that two releases of one name do not take each other's. */ -}}
+{{- define "polyfleet.clusterName" -}}
+{{- if eq .Release.Name .Release.Namespace }}{{ .Release.Name }}{{ else }}{{ .Release.Namespace }}-{{ .Release.Name }}{{ end -}}
+{{- end -}}
+
+{{- /* Rights on what lies in namespaces: cluster-wide, or once per watched namespace. */ -}}
+{{- define "polyfleet.namespacedRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [patch, delete]
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+- apiGroups: [polyfleet.io]
+  resources: [modeldeployments, accuracyreports]
+  verbs: [list, watch]
+- apiGroups: [polyfleet.io]
+  resources: [modeldeployments/status]
+  verbs: [patch]
+{{- end -}}

@@ -1,0 +1,124 @@
+"""The chart as the real helm renders it: valid objects, restricted pods, least rights, digests, and typos that fail at install."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from sandbox import install
+
+Object = dict[str, Any]
+KNOWN = {"polyfleet.io", "apiextensions.k8s.io"}  # kinds that the offline schemas lack
+MATRIX = {
+    "defaults": [],
+    "digest": ["--set", f"image.digest=sha256:{'a' * 64}", "--set", "global.imageRegistry=mirror.example:5000"],
+    "namespaced": ["--set", "operator.watchNamespaces={llm,team-a}"],
+    "standby": ["--set", "operator.replicas=2", "--set", "operator.leaderElection.leaseDuration=30s"],
+    "no CRDs": ["--set", "crds.install=false", "--set", "profiles.builtin={nvidia}"],
+}
+
+
+def template(*extra: str) -> subprocess.CompletedProcess[str]:
+    command = [install.helm_path(), "template", "polyfleet", str(install.chart_dir()), "--namespace", "polyfleet", *extra]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def objects(*extra: str) -> list[Object]:
+    done = template(*extra)
+    assert done.returncode == 0, done.stderr
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def of_kind(found: list[Object], kind: str) -> list[Object]:
+    return [item for item in found if item["kind"] == kind]
+
+
+@pytest.mark.parametrize("extra", MATRIX.values(), ids=MATRIX)
+def test_every_object_is_valid_for_the_api(extra: list[str]) -> None:
+    """Strict offline validation of each object that Kubernetes itself defines."""
+    for item in objects(*extra):
+        if item["apiVersion"].split("/")[0] not in KNOWN:
+            kubernetes_validate.validate(item, "1.37.0", strict=True)
+
+
+@pytest.mark.parametrize("extra", MATRIX.values(), ids=MATRIX)
+def test_the_operator_pod_is_restricted(extra: list[str]) -> None:
+    """Pod Security "restricted" (Kubernetes' own list), a read-only root, and no token for anybody but the operator."""
+    found = objects(*extra)
+    spec = of_kind(found, "Deployment")[0]["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {"hostNetwork", "hostPID", "hostIPC"} & spec.keys() == set()
+    assert all("hostPath" not in volume for volume in spec["volumes"])
+    assert of_kind(found, "ServiceAccount")[0]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("extra", MATRIX.values(), ids=MATRIX)
+def test_rights_have_no_wildcard_and_no_secrets(extra: list[str]) -> None:
+    for role in [*of_kind(objects(*extra), "ClusterRole"), *of_kind(objects(*extra), "Role")]:
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert not {"secrets", "roles", "clusterroles", "customresourcedefinitions"} & set(rule["resources"])
+
+
+def test_watched_namespaces_narrow_the_rights_to_them() -> None:
+    """What lies in namespaces is written only there: no cluster-wide right on Deployments, Services or pods' patches remains."""
+    found = objects("--set", "operator.watchNamespaces={llm}")
+    cluster_wide = next(r for r in of_kind(found, "ClusterRole") if r["metadata"]["name"] == "polyfleet-operator")
+    assert {r for rule in cluster_wide["rules"] if rule["apiGroups"] != ["polyfleet.io"] for r in rule["resources"]} == {"nodes", "pods"}
+    assert {v for rule in cluster_wide["rules"] if "pods" in rule["resources"] for v in rule["verbs"]} == {"list", "watch"}
+    assert {r["metadata"]["namespace"] for r in of_kind(found, "Role")} == {"llm", "default", "kube-system"}
+
+
+def test_a_digest_wins_over_the_tag_and_the_registry_goes_before() -> None:
+    image = of_kind(objects(*MATRIX["digest"], "--set", "image.tag=1.2.3"), "Deployment")[0]["spec"]["template"]["spec"]["containers"][0][
+        "image"
+    ]
+    assert image == f"mirror.example:5000/registry.example/polyfleet@sha256:{'a' * 64}"
+
+
+def test_crds_are_kept_at_uninstall_and_equal_the_generated_ones() -> None:
+    rendered = of_kind(objects(), "CustomResourceDefinition")
+    assert len(rendered) == 6
+    for crd in rendered:
+        assert crd["metadata"].pop("annotations")["helm.sh/resource-policy"] == "keep"
+        stored = yaml.safe_load(
+            (install.chart_dir().parents[1] / "crds" / f"polyfleet.io_{crd['spec']['names']['plural']}.yaml").read_text()
+        )
+        stored["metadata"].pop("annotations", None)
+        assert crd == stored
+    assert all("annotations" not in crd["metadata"] for crd in of_kind(objects("--set", "crds.keep=false"), "CustomResourceDefinition"))
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("operator.replicaz=2", "replicaz"),
+        ("profiles.builtin={nvidea}", "builtin"),
+        ("policy.accuracy.gate=Off", "gate"),
+        ("image.digest=abc", "digest"),
+    ],
+)
+def test_a_wrong_value_fails_at_install_and_is_named(value: str, named: str) -> None:
+    done = template("--set", value)
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def test_the_seeds_are_the_policy_and_the_chosen_groups_of_profiles() -> None:
+    """Sandbox profiles are off by default; what is seeded parses as the objects that the operator applies."""
+    data = of_kind(objects(), "ConfigMap")[0]["data"]
+    seeded = [yaml.safe_load(text) for text in data.values()]
+    assert {item["kind"] for item in seeded} == {"FleetPolicy", "HardwareProfile"}
+    assert not [name for name in data if name.startswith("sandbox-")]
+    assert json.loads(json.dumps(next(i for i in seeded if i["kind"] == "FleetPolicy")["spec"])) == {"accuracy": {"gate": "Disabled"}}
+    assert {name.split("-")[0] for name in of_kind(objects(*MATRIX["no CRDs"]), "ConfigMap")[0]["data"]} == {"fleetpolicy", "nvidia"}
