@@ -22,9 +22,9 @@ from sandbox.pki import Pair
 PAUSE_SECONDS = 0.05  # between two looks at a server that offers no event for "I am ready"
 
 
-class _Connection(http.client.HTTPSConnection):
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, pin: Path | None, timeout: float) -> None:
-        super().__init__(host, port, context=context, timeout=timeout)
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, pin: Path | None, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout)
         self._tls, self._pin, self._seconds = context, pin, timeout
 
     def connect(self) -> None:
@@ -33,7 +33,7 @@ class _Connection(http.client.HTTPSConnection):
             plain.settimeout(self._seconds)
             plain.connect((self.host, self.port))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+            self.sock = plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=self.host)
         except BaseException:
             plain.close()
             raise
@@ -48,11 +48,11 @@ def tls_context(authority: Path, pair: Pair | None) -> ssl.SSLContext:
 
 
 class Api:
-    """One HTTPS server with a client certificate."""
+    """One HTTPS server with a client certificate; without an authority, a plain HTTP one (health checks on loopback)."""
 
-    def __init__(self, host: str, port: int, authority: Path, pair: Pair | None, *, pin: Path | None = None) -> None:
+    def __init__(self, host: str, port: int, authority: Path | None, pair: Pair | None, *, pin: Path | None = None) -> None:
         self.host, self.port, self._pin = host, port, pin
-        self._context = tls_context(authority, pair)
+        self._context = None if authority is None else tls_context(authority, pair)
 
     def get(self, path: str, *, timeout: float = 10.0) -> tuple[int, bytes]:
         """One GET: status and body."""

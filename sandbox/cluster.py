@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox import binaries, cgroups, fleet, forwarder, imagestore, netns, probe, processkind, realnode, state, virtual
+from sandbox import binaries, cgroups, dns, fleet, forwarder, imagestore, netns, probe, processkind, realnode, state, virtual
 from sandbox.api import Api
 from sandbox.controlplane import ControlPlane
 from sandbox.errors import SandboxError
@@ -282,11 +282,14 @@ def _build_real(
         control.result()
         pki.kubeconfig(folder / "kubeconfig", f"https://127.0.0.1:{cluster.api_port}", "sandbox-admin", pair=pki.admin)
         say("control plane is ready")
+        prefix = realnode.enter(folder)
+        dns.start(processes, plane.api(), pki, programs, realnode.DNS_ADDRESS, plane.server, prefix, system_group)
         for node in nodes:
             prepared[node.node.name].result()
             realnode.start_kubelet(processes, node, groups[node.node.name])
         say("containerd runs on every node, kubelets start")
         realnode.start_proxy(processes, nodes[0], programs, pki, plane.server, system_group)
+        dns.wait(processes, realnode.network_pin(folder))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         processes.give_up()  # whatever a thread waits for ends, so that nobody waits for the threads

@@ -113,8 +113,8 @@ class ControlPlane:
     def make_pki(self) -> Pki:
         """The keys of this control plane, made at the first call."""
         if self.pki is None:
-            names = ["127.0.0.1", "localhost", SERVICE_ADDRESS, "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-            self.pki = make_pki(self.state / "pki", sorted({*names, self.address}))
+            service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+            self.pki = make_pki(self.state / "pki", sorted({"127.0.0.1", "localhost", SERVICE_ADDRESS, *service, self.address}))
         return self.pki
 
     def stop(self) -> None:

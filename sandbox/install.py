@@ -5,11 +5,12 @@ Used by the demo and by the end-to-end tests, so that both run what users run: t
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
-from sandbox import binaries
+from sandbox import binaries, foreground
 
 RELEASE = "polyfleet"
 NAMESPACE = "polyfleet"
@@ -35,14 +36,37 @@ def helm_path() -> str:
 def helm(kubeconfig: Path, *args: str, timeout_s: float = 240) -> str:
     """Run helm against one cluster; returns its standard output."""
     env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-    done = subprocess.run([helm_path(), *args], env=env, capture_output=True, text=True, check=False, timeout=timeout_s)
+    try:
+        done = foreground.run([helm_path(), *args], env=env, capture=True, timeout_s=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise InstallError(f"helm {args[0]} did not end in {timeout_s:g} s; next: kubectl get pods,events -n {NAMESPACE}") from None
     if done.returncode:
         raise InstallError(f"helm {args[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
+def remedy(status: str) -> tuple[str, ...]:
+    """The helm command that frees a release which a killed helm left in the middle of something; empty when it is not.
+
+    A first install that was never finished has nothing to go back to, so it goes (CRDs and objects stay); an upgrade goes back.
+    """
+    if status in ("pending-install", "uninstalling"):
+        return ("uninstall", RELEASE, "--namespace", NAMESPACE)
+    if status in ("pending-upgrade", "pending-rollback"):
+        return ("rollback", RELEASE, "--namespace", NAMESPACE)
+    return ()
+
+
+def release_status(kubeconfig: Path) -> str:
+    """helm's word for the newest revision of the release, whatever its state; empty when there is none."""
+    rows = json.loads(helm(kubeconfig, "list", "--namespace", NAMESPACE, "--filter", f"^{RELEASE}$", "--output", "json"))
+    return str(rows[0]["status"]) if rows else ""
+
+
 def install(kubeconfig: Path, *extra: str, wait_s: int = 180) -> str:
     """Install or upgrade the release with the sandbox's image and profiles; waits until the operator is Ready."""
+    if freeing := remedy(release_status(kubeconfig)):
+        helm(kubeconfig, *freeing)
     return helm(
         kubeconfig,
         "upgrade",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from sandbox import netns
+from sandbox import dns, netns
 from sandbox.api import PAUSE_SECONDS
 from sandbox.controlplane import SERVICE_RANGE
 from sandbox.errors import SandboxError
@@ -27,7 +27,7 @@ from sandbox.proc import Processes
 
 CONTROL_ADDRESS = "10.77.0.1"
 POD_RANGE = "10.244.0.0/16"
-DNS_ADDRESS = "10.0.0.10"
+DNS_ADDRESS = CONTROL_ADDRESS
 SANDBOX_IMAGE = "sandbox.polyfleet.io/pause:dev"
 KUBELET_PORT = 10250
 
@@ -240,7 +240,7 @@ def _kubelet_config(node: RealNode, pods_root: str) -> dict[str, object]:
         # The machine's disk is not the cluster's to judge, and there is no registry to fetch a removed image from again.
         "imageGCHighThresholdPercent": 100,
         "clusterDNS": [DNS_ADDRESS],
-        "clusterDomain": "cluster.local",
+        "clusterDomain": dns.DOMAIN,
         "resolvConf": "/run/node/config/resolv.conf",
         # A device that comes or fails shows in the Node's status at the next look; reports without a change stay as rare as usual.
         "nodeStatusUpdateFrequency": "1s",

@@ -51,6 +51,7 @@ class Actions:
     deletes: tuple[Delete, ...] = ()
     applies: tuple[Apply, ...] = ()
     pod_patches: tuple[PodPatch, ...] = ()
+    failed: tuple[Refusal, ...] = ()  # models on which the decision itself failed: nothing of theirs is touched, and `report` says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +90,6 @@ class Refusal:
     kind: str
     namespace: str
     name: str
-    status: int  # HTTP: 422 Invalid, 403 Forbidden (quota, Pod Security, a policy, RBAC), 400 bad request
+    # HTTP: 422 Invalid, 403 Forbidden (quota, Pod Security, a policy, RBAC), 400 bad request. 0: no write, the decision itself failed
+    status: int
     message: str

@@ -3,25 +3,28 @@
 inputs = prepare(observed)
 plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
 act(observed, inputs, plan, now=...)                        # deletes, applies, pod patches
-report(observed, inputs, plan, now=...)                     # statuses and events
+report(observed, inputs, plan, now=..., refusals=...)       # statuses and events; refusals: what the API server would not take
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from placement.types import Plan
-from polyfleet import binding, naming, workloads
-from polyfleet.actions import Actions, Apply, Delete, PodPatch
+from polyfleet import binding, faults, hardware, naming, workloads
+from polyfleet.actions import Actions, Apply, Delete, PodPatch, Refusal
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.prepare import prepare
 from polyfleet.render import budget, deployment, pool, service
-from polyfleet.serving import admit, drain, withdraw
-from polyfleet.snapshot import standings
+from polyfleet.serving import admit, drain, refuse, withdraw
+from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import report
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Inputs", "act", "prepare", "report"]
 
@@ -31,12 +34,22 @@ def act(observed: Observed, inputs: Inputs, plan: Plan, *, now: str | None = Non
     deletes: list[Delete] = []
     applies: list[Apply] = [_pool(fleet_pool) for fleet_pool in _missing_pools(inputs.fleet)]
     patches: list[PodPatch] = []
+    failed: list[Refusal] = []
     for _, view in sorted(inputs.models.items()):
-        _model(observed, inputs, plan, view, now, deletes, applies, patches)
+        try:
+            own = _model(observed, inputs, plan, view, now)
+        except Exception as error:  # one object must not stop the others
+            log.exception("cannot act on a model; it is left as it is", extra={"model": view.key})
+            failed.append(Refusal(view.state.kind, view.state.namespace, view.state.name, 0, faults.internal(error)))
+            continue
+        deletes.extend(own.deletes)
+        applies.extend(own.applies)
+        patches.extend(own.pod_patches)
     return Actions(
         deletes=tuple(sorted(deletes, key=lambda act: (act.namespace, act.name, act.kind, act.uid))),
         applies=tuple(sorted(applies, key=_apply_order)),
         pod_patches=tuple(sorted(patches, key=lambda act: (act.namespace, act.name, act.kind))),
+        failed=tuple(failed),
     )
 
 
@@ -53,16 +66,10 @@ def _pool(found: Any) -> Apply:
     return Apply(pool.manifest(found), f"nodes match profile {found.profile_name}")
 
 
-def _model(
-    observed: Observed,
-    inputs: Inputs,
-    plan: Plan,
-    view: ModelView,
-    now: str | None,
-    deletes: list[Delete],
-    applies: list[Apply],
-    patches: list[PodPatch],
-) -> None:
+def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str | None) -> Actions:
+    deletes: list[Delete] = []
+    applies: list[Apply] = []
+    patches: list[PodPatch] = []
     slots = binding.slots(inputs, plan, view)
     decided = workloads.decide(inputs, plan, view, slots)
     _endpoint(observed, view, applies)
@@ -72,14 +79,20 @@ def _model(
     patches.extend(binding.pins(inputs, view, slots, now))
     leaving = {item.pod.uid for item in decided.drain}
     for item in standings(view):
-        if item.pod.deleting:
-            continue
-        if item.pod.uid in leaving:
-            patches.extend(drain(item))
-        elif item.leaving:
-            patches.extend(withdraw(item))
-        else:
-            patches.extend(admit(inputs.fleet, item))
+        if not item.pod.deleting:
+            patches.extend(_traffic(inputs, view, item, leaving=item.pod.uid in leaving))
+    return Actions(tuple(deletes), tuple(applies), tuple(patches))
+
+
+def _traffic(inputs: Inputs, view: ModelView, item: Standing, *, leaving: bool) -> list[PodPatch]:
+    if leaving:
+        return drain(item)
+    if item.leaving:
+        return withdraw(item)
+    if item.pod.node and (verdict := hardware.verify(inputs.fleet, item)).wrong:
+        return refuse(item, verdict)
+    # Under a gate that nobody can pass, who serves goes on and nobody is let in.
+    return [] if view.bars.gate else admit(inputs.fleet, item)
 
 
 def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None:

@@ -13,6 +13,7 @@ from polyfleet.objects import Objects
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import Fault, Resolution
 from polyfleet.state import CustomState, PodState
+from polyfleet.unsupported import NO_BARS, Bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,13 @@ class ModelView:
     spec: ModelDeploymentSpec | None
     resolution: Resolution
     children: tuple[Child, ...]
-    target: int
+    target: int  # replicas that are kept or reached: what runs while the model is held
     accepted: Fault | None = None
+    wanted: int = 0  # replicas that the spec asks for, held or not
+    failed: bool = False  # this program failed on the object; `accepted` says how
     hold: bool = False  # sizes are kept and never grown: the spec is not accepted, or paused
     refill: bool = False  # held, and a dead replica is replaced
+    bars: Bars = NO_BARS  # what the policy demands and this version cannot do: held, and no dead replica is replaced
     rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
     frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer
     superseded: frozenset[str] = frozenset()  # frozen pods that leave once their replacement serves

@@ -64,7 +64,7 @@ def parse_all(observed: Observed, policy_defaults: FleetPolicySpec | None = None
     fault = ""
     if observed.policy is not None:
         parsed = parse(observed.policy, FleetPolicySpec)
-        # A policy that makes no sense changes nothing: the defaults hold, and its condition says why.
+        # The defaults stand in for a policy that makes no sense; its condition says why, and no model grows meanwhile.
         policy, fault = (parsed.spec, "") if parsed.spec is not None else (policy, parsed.fault)
     return Objects(
         models=_all(observed.model_deployments, ModelDeploymentSpec),

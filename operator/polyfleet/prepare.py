@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from polyfleet import demand, fleet, naming, rollout, rules, snapshot
+from polyfleet import demand, faults, fleet, naming, rollout, rules, snapshot, unsupported
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children, attribute
 from polyfleet.inputs import Inputs, ModelView
@@ -13,6 +14,8 @@ from polyfleet.objects import Objects, Parsed, parse_all
 from polyfleet.render.deployment import Rendered, render
 from polyfleet.resolve import Fault, Resolution, resolve
 from polyfleet.state import CustomState, Observed, PodState
+
+log = logging.getLogger(__name__)
 
 INVALID_SPEC = "InvalidSpec"
 POD_TEMPLATE_INVALID = "PodTemplateInvalid"
@@ -24,12 +27,32 @@ def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = Non
     children = attribute(observed)
     doomed = snapshot.doomed_pods(built, children.by_model)
     views = {
-        parsed.key: _view(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())))
+        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())))
         for parsed in objects.models
         if not parsed.state.deleting
     }
     shown = snapshot.build(views, built, objects.policy)
     return Inputs(shown, demand.demand(shown.models), objects, built, children, views)
+
+
+def _guarded(
+    observed: Observed,
+    objects: Objects,
+    built: fleet.Fleet,
+    children: Children,
+    parsed: Parsed[ModelDeploymentSpec],
+    doomed: tuple[PodState, ...],
+) -> ModelView:
+    """A model on which this program itself fails is held and says so; the others go on."""
+    try:
+        view = _view(observed, objects, built, children, parsed, doomed)
+        snapshot.model(view), snapshot.options(view)
+    except Exception as error:
+        log.exception("cannot decide on a model; it is held", extra={"model": parsed.key})
+        owned = children.of(parsed.key)
+        fault = Fault(INVALID_SPEC, faults.internal(error))
+        return ModelView(parsed.state, None, Resolution(), owned, _recorded_size(owned), fault, failed=True, hold=True, doomed=doomed)
+    return view
 
 
 def _view(
@@ -47,23 +70,34 @@ def _view(
         view = ModelView(state, None, Resolution(), owned, running, Fault(INVALID_SPEC, parsed.fault), hold=True, doomed=doomed)
         return _with_frozen(view)
     held_profiles = sorted({child.profile for child in owned if child.pods})
-    resolution = resolve(parsed.key, state.name, spec, built, held_profiles)
-    fault = _fault(observed, parsed, spec, resolution)
+    resolution = resolve(parsed.key, state.name, spec, built, held_profiles, objects.policy.profiles.min_evidence)
+    fault = _fault(built, observed, parsed, spec, resolution)
     rendered = _render_all(built, parsed, spec, resolution) if fault is None else ()
-    fault = fault or _foreign(observed, state, rendered)
-    hold = fault is not None or spec.paused
+    fault = fault or _foreign(observed, state, rendered) or _of_policy(objects)
+    bars = unsupported.bars(objects.policy, spec)
+    hold = fault is not None or spec.paused or bool(bars)
+    wanted = demand.target(spec, running)
     view = ModelView(
         state=state,
         spec=spec,
         resolution=resolution,
         children=owned,
-        target=running if hold and not spec.suspend else demand.target(spec, running),
+        target=running if hold and not spec.suspend else wanted,
+        wanted=wanted,
         accepted=fault,
         hold=hold and not spec.suspend,
+        bars=bars,
         rendered=rendered,
         doomed=doomed,
     )
     return _with_frozen(view)
+
+
+def _of_policy(objects: Objects) -> Fault | None:
+    """A budget that cannot be read is not unlimited: nothing grows under a policy that makes no sense."""
+    if not objects.policy_fault:
+        return None
+    return Fault(INVALID_SPEC, f"held because FleetPolicy default is not valid: {objects.policy_fault}; kubectl edit fpol default")
 
 
 def _recorded_size(owned: tuple[Child, ...]) -> int:
@@ -73,14 +107,18 @@ def _recorded_size(owned: tuple[Child, ...]) -> int:
     return max(0, asked - draining)
 
 
-def _fault(observed: Observed, parsed: Parsed[ModelDeploymentSpec], spec: ModelDeploymentSpec, resolution: Resolution) -> Fault | None:
+def _fault(
+    built: fleet.Fleet, observed: Observed, parsed: Parsed[ModelDeploymentSpec], spec: ModelDeploymentSpec, resolution: Resolution
+) -> Fault | None:
     broken = rules.broken(spec)
+    if lacking := unsupported.model_fault(spec):
+        broken.append(lacking)
     if broken:
         # An object from before the rules may be wrong in more ways than one: all are told at once.
         if resolution.unresolved is not None:
             broken.append(resolution.unresolved.message)
         return Fault(INVALID_SPEC, "; ".join(broken))
-    template = rules.template_faults(spec)
+    template = rules.template_faults(spec, built.profiles.values())
     if template:
         return Fault(POD_TEMPLATE_INVALID, "; ".join(template))
     if resolution.accepted is not None:
@@ -132,7 +170,7 @@ def _with_frozen(view: ModelView) -> ModelView:
     items = snapshot.standings(view)
     staying = [item for item in items if not item.leaving]
     if view.hold:
-        if view.target <= len(staying):
+        if view.bars or view.target <= len(staying):
             return view
         return replace(view, frozen=frozenset(item.pod.uid for item in staying), refill=True)
     if view.spec is None or not view.resolution.options:

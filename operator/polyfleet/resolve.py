@@ -34,6 +34,9 @@ PRECISION_UNSUPPORTED = "PrecisionUnsupported"
 ENGINE_MISSING = "EngineMissing"
 NO_PERFORMANCE_DATA = "NoPerformanceData"
 
+# From the weakest.
+EVIDENCE = ("Estimated", "Published", "Measured")
+
 # The condition's reasons in the order in which a model without any option reports one of them: what the user can change first.
 CONDITION_ORDER = (
     MODEL_SHAPE_UNKNOWN,
@@ -83,8 +86,13 @@ class Resolution:
         return next((option for option in self.options if option.id == identity), None)
 
 
-def resolve(key: str, name: str, spec: ModelDeploymentSpec, fleet: Fleet, held_profiles: Iterable[str] = ()) -> Resolution:
-    """`held_profiles` are those on which the model already has replicas: they stay options while their nodes are out of sight."""
+def resolve(
+    key: str, name: str, spec: ModelDeploymentSpec, fleet: Fleet, held_profiles: Iterable[str] = (), min_evidence: str = "Estimated"
+) -> Resolution:
+    """`held_profiles` are those on which the model already has replicas: they stay options while their nodes are out of sight.
+
+    `min_evidence` is FleetPolicy.spec.profiles.minEvidence: weaker data is not used.
+    """
     fault = _unknown_names(spec, fleet)
     if fault is not None:
         return Resolution(accepted=fault)
@@ -92,7 +100,7 @@ def resolve(key: str, name: str, spec: ModelDeploymentSpec, fleet: Fleet, held_p
     options: list[ResolvedOption] = []
     rejected: list[Rejection] = []
     for profile in sorted(fleet.profiles):
-        found = _profile(key, name, spec, profile, fleet, profile in kept)
+        found = _profile(key, name, spec, profile, fleet, profile in kept, min_evidence)
         if isinstance(found, Rejection):
             rejected.append(found)
         else:
@@ -146,7 +154,7 @@ def _unmatched(fleet: Fleet) -> list[str]:
 
 
 def _profile(
-    key: str, name: str, spec: ModelDeploymentSpec, profile_name: str, fleet: Fleet, held: bool
+    key: str, name: str, spec: ModelDeploymentSpec, profile_name: str, fleet: Fleet, held: bool, min_evidence: str
 ) -> Rejection | list[ResolvedOption]:
     profile = fleet.profiles[profile_name]
     placement = spec.placement
@@ -160,10 +168,29 @@ def _profile(
     allowed = [pool for pool in pools if not placement.pools or pool.name in placement.pools]
     if not allowed:
         return Rejection(profile_name, EXCLUDED, "none of its pools is in spec.placement.pools")
-    wanted = _wanted(name, spec, profile_name, profile)
+    wanted = _wanted(name, spec, profile_name, _trusted(profile, min_evidence))
     if isinstance(wanted, Rejection):
         return wanted
-    return _sized(key, wanted, allowed)
+    found = _sized(key, wanted, allowed)
+    if isinstance(found, Rejection):
+        return found
+    good = [option for option in found if EVIDENCE.index(option.evidence) >= EVIDENCE.index(min_evidence)]
+    return good or _too_weak(wanted, found[0].evidence, min_evidence)
+
+
+def _trusted(profile: HardwareProfileSpec, least: str) -> HardwareProfileSpec:
+    """The profile without throughput data of a lower class."""
+    entries = tuple(entry for entry in profile.throughput if EVIDENCE.index(entry.evidence) >= EVIDENCE.index(least))
+    return profile if len(entries) == len(profile.throughput) else profile.model_copy(update={"throughput": entries})
+
+
+def _too_weak(wanted: Wanted, evidence: str, least: str) -> Rejection:
+    return Rejection(
+        wanted.profile_name,
+        NO_PERFORMANCE_DATA,
+        f"what is known of {wanted.model_id} here is {evidence}; FleetPolicy spec.profiles.minEvidence is {least}",
+        f"add a throughput entry with a footprint and evidence {least} to the HardwareProfile, or lower minEvidence",
+    )
 
 
 def _wanted(name: str, spec: ModelDeploymentSpec, profile_name: str, profile: HardwareProfileSpec) -> Wanted | Rejection:

@@ -6,9 +6,11 @@ here: every broken rule is told at once, its replicas are kept, and it never gro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from hwprofiles import HardwareProfileSpec
 from polyfleet.api import ModelDeploymentSpec
+from polyfleet.inventory import device_names
 from polyfleet.merge import env_items
 from polyfleet.render import overlay
 from polyfleet.render.pod import is_visible_devices_literal
@@ -94,5 +96,8 @@ def broken(spec: ModelDeploymentSpec) -> list[str]:
     return [message for rule in RULES if (message := rule(spec))]
 
 
-def template_faults(spec: ModelDeploymentSpec) -> list[str]:
-    return overlay.faults(spec.pod_template.spec) if spec.pod_template is not None else []
+def template_faults(spec: ModelDeploymentSpec, profiles: Iterable[HardwareProfileSpec] = ()) -> list[str]:
+    """`profiles`: the fleet's, whose resources only the plan may hand out."""
+    if spec.pod_template is None:
+        return []
+    return overlay.faults(spec.pod_template.dump(), {name for profile in profiles for name in device_names(profile)})

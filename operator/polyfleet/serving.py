@@ -1,6 +1,7 @@
 """Who takes traffic: the pod condition `polyfleet.io/serving`, written by its own field manager.
 
-True once the engine is up on a node of the planned kind; False as soon as the replica is to leave. The container's id is part of
+True once the engine is up on a node of the planned kind; False as soon as the replica is to leave, or its node proves to be of another
+kind. The container's id is part of
 the condition, so that a restarted container is looked at anew. A condition that says what it should is not written again.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyfleet import naming
+from polyfleet import hardware, naming
 from polyfleet.actions import PodPatch
 from polyfleet.fleet import Fleet
 from polyfleet.render.pod import CONTAINER
@@ -32,15 +33,9 @@ def container_id(pod: PodState) -> str:
     return next((container.container_id for container in pod.containers if container.name == CONTAINER), "")
 
 
-def on_planned_kind(fleet: Fleet, item: Standing) -> bool:
-    """The bound node belongs to a pool of the profile that the replica was planned for."""
-    pool = fleet.pool(fleet.pool_of.get(item.pod.node, ""))
-    return pool is not None and pool.profile_name == item.child.profile
-
-
 def admit(fleet: Fleet, item: Standing) -> list[PodPatch]:
     pod = item.pod
-    if not pod.node or not engine_up(pod) or not on_planned_kind(fleet, item):
+    if not pod.node or not engine_up(pod) or not hardware.verify(fleet, item).good:
         return []
     message = f"container {container_id(pod)}"
     current = pod.conditions.get(naming.SERVING)
@@ -51,10 +46,19 @@ def admit(fleet: Fleet, item: Standing) -> list[PodPatch]:
 
 def withdraw(item: Standing) -> list[PodPatch]:
     """A draining pod must not serve, whatever was lost on the way."""
+    return _closed(item, DRAINING, "the replica is leaving", "drain")
+
+
+def refuse(item: Standing, verdict: hardware.Verdict) -> list[PodPatch]:
+    """An engine on other silicon than planned may answer differently: it takes no traffic until the node is what was planned."""
+    return _closed(item, verdict.reason, verdict.text, "the node is not of the planned kind")
+
+
+def _closed(item: Standing, reason: str, message: str, why: str) -> list[PodPatch]:
     current = item.pod.conditions.get(naming.SERVING)
     if current is not None and current.status == "False":
         return []
-    return [_condition(item.pod, "False", DRAINING, "the replica is leaving", "drain")]
+    return [_condition(item.pod, "False", reason, message, why)]
 
 
 def drain(item: Standing) -> list[PodPatch]:

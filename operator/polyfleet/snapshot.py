@@ -21,6 +21,7 @@ from polyfleet.children import Child
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.inventory import device_names, devices_of, node_of
+from polyfleet.render.deployment import Rendered
 from polyfleet.state import PodState
 
 
@@ -88,12 +89,17 @@ def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict
     return found
 
 
+def current(view: ModelView, child: Child) -> Rendered | None:
+    """What is wanted now and the child's replicas run: same profile, variant and revision, whichever pool it was made for."""
+    same = (naming.PROFILE, naming.VARIANT, naming.REVISION)
+    return next((item for item in view.rendered if all(child.deployment.labels.get(key) == item.labels.get(key) for key in same)), None)
+
+
 def option_of(view: ModelView, child: Child) -> str | None:
-    """The option that a child's replicas run: same profile, variant and revision, whichever pool it was made for."""
-    for rendered in view.rendered:
-        same = (naming.PROFILE, naming.VARIANT, naming.REVISION)
-        if all(child.deployment.labels.get(key) == rendered.labels.get(key) for key in same):
-            return rendered.option
+    """The option that a child's replicas run."""
+    found = current(view, child)
+    if found is not None:
+        return found.option
     if view.hold and child.profile and child.devices:
         return child.option
     return None
@@ -102,10 +108,10 @@ def option_of(view: ModelView, child: Child) -> str | None:
 def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec) -> Snapshot:
     replicas: list[Replica] = []
     models: list[Model] = []
-    options: list[Option] = []
+    shown: list[Option] = []
     for key, view in sorted(views.items()):
-        own = _options(view)
-        options.extend(own)
+        own = options(view)
+        shown.extend(own)
         known = {option.id for option in own}
         for order, item in enumerate(standings(view)):
             if item.pod.uid in view.frozen:
@@ -122,17 +128,17 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec)
                     age_order=order,
                 )
             )
-        models.append(_model(view))
+        models.append(model(view))
     ours = {replica.id for replica in replicas}
     gone = {pod.uid for view in views.values() for pod in view.doomed}
-    sharing = {model.name for model in models if model.shared_ok}
-    combined = {option.devices for option in options if option.model in sharing and option.devices > 1}
+    sharing = {item.name for item in models if item.shared_ok}
+    combined = {option.devices for option in shown if option.model in sharing and option.devices > 1}
     found_cells, nodes = cells.build(fleet, ours, gone, combined)
     return Snapshot(
         cells=found_cells,
         nodes=nodes,
         models=tuple(models),
-        options=tuple(sorted(options, key=lambda option: option.id)),
+        options=tuple(sorted(shown, key=lambda option: option.id)),
         replicas=tuple(sorted(replicas, key=lambda replica: replica.id)),
         policy=_policy(policy),
     )
@@ -145,7 +151,7 @@ def _devices(fleet: Fleet, item: Standing) -> int:
     return found or item.child.devices or sum(item.pod.requests.values()) or 1
 
 
-def _options(view: ModelView) -> list[Option]:
+def options(view: ModelView) -> list[Option]:
     if view.hold:
         found: dict[str, Option] = {}
         for child in view.children:
@@ -171,7 +177,7 @@ def _options(view: ModelView) -> list[Option]:
     ]
 
 
-def _model(view: ModelView) -> Model:
+def model(view: ModelView) -> Model:
     spec = view.spec
     size = max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
     if spec is None or view.hold:
@@ -207,6 +213,7 @@ def _policy(policy: FleetPolicySpec) -> Policy:
         objective=policy.objective,
         max_hourly_cost=decimal_float(budget) if budget is not None else None,
         min_saving_percent=decimal_float(policy.stability.min_saving_percent),
+        preemption=policy.preemption.enabled,
         max_moves=policy.stability.max_moves_per_hour,
         time_limit_s=duration_seconds(policy.solver.time_limit),
         relative_gap=decimal_float(policy.solver.relative_gap),

@@ -1,9 +1,10 @@
-"""Compiles Kubernetes, etcd, containerd, CNI, helm and KWOK from their published Go modules.
+"""Compiles Kubernetes, etcd, containerd, CNI, CoreDNS, helm and KWOK from their published Go modules.
 
-Nobody's source is kept here: two small modules (`kubernetes/`, `containerd/`) name the programs as `tool` lines, go.sum fixes every
-byte. The result lies in the cache under a hash of everything that decides it (go.mod, go.sum, flags, Go's version), so the second
-run takes no time. Each program is built beside its place and moved there, so an interrupt costs one program at most; a lock file
-lets one build run at a time. A cold build takes 8 to 10 minutes on two cores (measured).
+Nobody's source is kept here: small modules (`kubernetes/`, `containerd/`, `coredns/`) name the programs, go.sum fixes every byte.
+What a module makes lies in the cache under a hash of everything that decides it (its go.mod and go.sum, flags, Go's version), so the
+second run takes no time and a change of one module builds only that one; one more folder links them all together. Each program is
+built beside its place and moved there, so an interrupt costs one program at most; a lock file lets one build run at a time. A cold
+build takes about 10 minutes on two cores (measured).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import SandboxError
@@ -29,7 +31,8 @@ Progress = Callable[[str], None]
 
 _ROOM = Path(__file__).resolve().parent
 
-# program → (module folder, package); in the order of the build: the slowest first teaches a user early how long it takes
+# program → (module folder, package; "." is a main package of our own); in the order of the build: the slowest first teaches a user
+# early how long it takes
 PROGRAMS: dict[str, tuple[str, str]] = {
     "etcd": ("kubernetes", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -45,9 +48,11 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "bridge": ("containerd", "github.com/containernetworking/plugins/plugins/main/bridge"),
     "loopback": ("containerd", "github.com/containernetworking/plugins/plugins/main/loopback"),
     "host-local": ("containerd", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+    "coredns": ("coredns", "."),
 }
+MODULES = tuple(dict.fromkeys(module for module, _ in PROGRAMS.values()))
 
-# Free space that a cold build needs: 4.5 GB of build cache and 1.7 GB of modules (measured), with room for the link step.
+# Free space that a cold build needs: 4.6 GB of build cache and 1.7 GB of modules (measured), with room for the link step.
 NEEDED_BYTES = 8 * 10**9
 
 _OLDEST_GO = (1, 26)
@@ -63,26 +68,40 @@ def module_version(go_mod: str, module: str) -> str:
     return found.group(1)
 
 
-def link_flags(go_mod: str) -> str:
-    """Linker flags: no symbol tables, and the versions that the programs report (else /version says v0.0.0-master)."""
-    kubernetes = module_version(go_mod, "k8s.io/kubernetes")
-    major, minor = kubernetes[1:].split(".")[:2]
-    values = {
-        "k8s.io/component-base/version.gitVersion": kubernetes,
-        "k8s.io/component-base/version.gitMajor": major,
-        "k8s.io/component-base/version.gitMinor": minor,
-        "k8s.io/component-base/version.gitTreeState": "clean",
-        "k8s.io/client-go/pkg/version.gitVersion": kubernetes,
-        "helm.sh/helm/v4/internal/version.version": module_version(go_mod, "helm.sh/helm/v4"),
-        "sigs.k8s.io/kwok/pkg/consts.Version": module_version(go_mod, "sigs.k8s.io/kwok"),
-    }
+def link_flags(module: str, go_mod: str) -> str:
+    """Linker flags of a module: no symbol tables, and the versions that the programs report (else /version says v0.0.0-master)."""
+    values = {}
+    if module == "kubernetes":
+        kubernetes = module_version(go_mod, "k8s.io/kubernetes")
+        major, minor = kubernetes[1:].split(".")[:2]
+        values = {
+            "k8s.io/component-base/version.gitVersion": kubernetes,
+            "k8s.io/component-base/version.gitMajor": major,
+            "k8s.io/component-base/version.gitMinor": minor,
+            "k8s.io/component-base/version.gitTreeState": "clean",
+            "k8s.io/client-go/pkg/version.gitVersion": kubernetes,
+            "helm.sh/helm/v4/internal/version.version": module_version(go_mod, "helm.sh/helm/v4"),
+            "sigs.k8s.io/kwok/pkg/consts.Version": module_version(go_mod, "sigs.k8s.io/kwok"),
+        }
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
-def cache_key(texts: dict[str, str], flags: str, go_version: str) -> str:
-    """The hash of everything that decides the bytes of the programs."""
-    content = json.dumps([sorted(texts.items()), flags, go_version, sorted(_ENVIRONMENT.items()), sorted(PROGRAMS.items())])
+def cache_key(module: str, texts: dict[str, str], flags: str, go_version: str) -> str:
+    """The hash of everything that decides the bytes of a module's programs."""
+    programs = sorted((name, package) for name, (home, package) in PROGRAMS.items() if home == module)
+    content = json.dumps([module, sorted(texts.items()), flags, go_version, sorted(_ENVIRONMENT.items()), programs])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build with, and where it goes: `folder` holds links to the programs of every module's own folder."""
+
+    go: str
+    version: str
+    flags: dict[str, str]
+    folders: dict[str, Path]
+    folder: Path
 
 
 def explain(stderr: str) -> str:
@@ -102,19 +121,23 @@ def ensure(progress: Progress) -> Path:
     """The folder with all programs; builds those that the cache lacks. POLYFLEET_SANDBOX_BIN names a ready folder instead."""
     if given := _given():
         return given
-    flags, go, version, folder = _plan()
-    if _missing(folder):
-        _make_folder(folder)
-        with _one_build(folder, progress):
-            if missing := _missing(folder):
-                _build(go, version, folder, missing, flags, progress)
-    return folder
+    plan = _plan()
+    if _missing(plan.folder):
+        for folder in (*plan.folders.values(), plan.folder):
+            _make_folder(folder)
+        with _one_build(plan.folder.parent, progress):
+            missing = [name for name, (module, _) in PROGRAMS.items() if not os.access(plan.folders[module] / name, os.X_OK)]
+            if missing:
+                _build(plan, missing, progress)
+            for name in _missing(plan.folder):
+                _link(plan.folders[PROGRAMS[name][0]] / name, plan.folder / name)
+    return plan.folder
 
 
 def cached() -> Path | None:
     """The folder with all programs when they are all there; never builds, never raises for want of Go."""
     try:
-        folder = _given() or _plan()[3]
+        folder = _given() or _plan().folder
     except SandboxError:
         return None
     return None if _missing(folder) else folder
@@ -131,13 +154,17 @@ def _given() -> Path | None:
     return Path(given)
 
 
-def _plan() -> tuple[str, str, str, Path]:
-    texts = {
-        f"{module}/{name}": (_ROOM / module / name).read_text() for module in ("kubernetes", "containerd") for name in ("go.mod", "go.sum")
-    }
-    flags = link_flags(texts["kubernetes/go.mod"])
+def _plan() -> Plan:
     go, version = find_go()
-    return flags, go, version, cache_folder("bin") / cache_key(texts, flags, version)
+    flags, keys = {}, {}
+    for module in MODULES:
+        sources = [_ROOM / module / name for name in ("go.mod", "go.sum")] + sorted((_ROOM / module).glob("*.go"))
+        texts = {path.name: path.read_text() for path in sources}
+        flags[module] = link_flags(module, texts["go.mod"])
+        keys[module] = cache_key(module, texts, flags[module], version)
+    base = cache_folder("bin")
+    together = hashlib.sha256(json.dumps(sorted(keys.items())).encode()).hexdigest()[:16]
+    return Plan(go, version, flags, {module: base / f"{module}-{key}" for module, key in keys.items()}, base / f"all-{together}")
 
 
 def _environment() -> dict[str, str]:
@@ -213,21 +240,34 @@ def check_space(places: Sequence[Path], needed_bytes: int = NEEDED_BYTES) -> Non
             )
 
 
-def _build(go: str, version: str, folder: Path, missing: list[str], flags: str, progress: Progress) -> None:
-    if len(missing) > len(PROGRAMS) // 2:  # a rest after an interrupt needs far less
-        check_space(_places(go, folder))
-    progress(f"compiling {len(missing)} programs with {version}; 8 to 10 minutes on two cores when nothing is cached, then never again")
+def _build(plan: Plan, missing: list[str], progress: Progress) -> None:
+    if len(missing) > len(PROGRAMS) // 2:  # one module, or a rest after an interrupt, needs far less
+        check_space(_places(plan.go, plan.folder))
+    count = f"{len(missing)} program{'s' if len(missing) > 1 else ''}"
+    progress(f"compiling {count} with {plan.version}, once (all {len(PROGRAMS)} take about 10 minutes on two cores)")
     began = time.monotonic()
     for position, name in enumerate(missing, 1):
         module, package = PROGRAMS[name]
         progress(f"[{_clock(began)}] {position}/{len(missing)} {name} …")
+        folder = plan.folders[module]
         fresh = folder / f".{name}.{os.getpid()}"
         try:
-            _compile([go, "build", "-trimpath", "-ldflags", flags, "-o", str(fresh), package], _ROOM / module, name)
+            _compile([plan.go, "build", "-trimpath", "-ldflags", plan.flags[module], "-o", str(fresh), package], _ROOM / module, name)
             fresh.replace(folder / name)
         finally:
             fresh.unlink(missing_ok=True)
-    progress(f"[{_clock(began)}] {len(missing)} programs are in {folder}")
+    progress(f"[{_clock(began)}] {count} compiled into {plan.folder.parent}")
+
+
+def _link(program: Path, place: Path) -> None:
+    """Put a program into a second folder. Not by a symbolic link: a node sees only the folder that is mounted for it."""
+    fresh = place.with_name(f".{place.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(program, fresh)
+    except OSError:  # a file system without hard links
+        shutil.copy2(program, fresh)
+    fresh.replace(place)
 
 
 def _compile(command: list[str], folder: Path, name: str) -> None:

@@ -1,7 +1,7 @@
 """What the end-to-end scenarios share: one cluster behind kubectl, waiting by watch, talking to replicas.
 
 Everything goes through kubectl and HTTP, as a user's hands would; nothing here knows the operator's inside. Waiting is done on
-`kubectl get --watch` streams, never by sleeping.
+watch streams, never by sleeping.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.e2e.doors import PortForwards
+from tests.e2e.watching import Object as Object
+from tests.e2e.watching import Watcher, path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-Object = dict[str, Any]
+KUBECTL = str(BIN / "kubectl")
+SANDBOX = str(BIN / "polyfleet-sandbox")
+MODEL_LABEL = "polyfleet.io/deployment"
 
 
 class NotReachedError(AssertionError):
@@ -34,14 +42,14 @@ class Cluster:
     kind: str
     state: Path | None = None
     env: dict[str, str] = field(default_factory=dict)
+    made: list[Object] = field(default_factory=list)  # what `apply` made, for `tidy`
 
     def __post_init__(self) -> None:
         self.env = {**os.environ, "KUBECONFIG": str(self.kubeconfig), **self.env}
+        self.forwards = PortForwards(KUBECTL, self.env)
 
     def kubectl(self, *args: str, check: bool = True, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            [str(BIN / "kubectl"), *args], env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=300
-        )
+        done = subprocess.run([KUBECTL, *args], env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=300)
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
@@ -54,49 +62,35 @@ class Cluster:
         return list(self.get(kind, "-n", namespace, *extra)["items"])
 
     def apply(self, manifest: Object | str) -> str:
+        """Apply one object, or YAML documents; `tidy` deletes what was applied."""
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        for each in yaml.safe_load_all(text):
+            names = {key: each["metadata"][key] for key in ("name", "namespace") if key in each["metadata"]}
+            ref = {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": names}
+            if ref not in self.made:
+                self.made.append(ref)
         return self.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+
+    def tidy(self) -> None:
+        """Delete what was applied, without waiting: pods end while the next scenario begins (`settled` waits for them)."""
+        made, self.made = self.made, []
+        if made:
+            listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+            self.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=listed)
+
+    def settled(self) -> None:
+        """Wait until no replica of any model is left, so that every device is free."""
+        self.until("no replica left", "pods", lambda pods: not any(MODEL_LABEL in labels(p) for p in pods), namespace="*", timeout_s=150)
 
     def until(
         self, what: str, kind: str, reached: Callable[[list[Object]], bool], *, namespace: str = "default", timeout_s: float = 120
     ) -> list[Object]:
-        """Watch one kind until `reached(objects)` is true; returns the objects. `what` names the state for the failure."""
-        seen: dict[str, Object] = {}
-        ns = ["-A"] if namespace == "*" else ["-n", namespace]
-        if reached(list(self.get(kind, *ns)["items"])):
-            return list(self.get(kind, *ns)["items"])
-        for event, obj in self._watch(kind, ns, timeout_s):
-            uid = obj["metadata"]["uid"]
-            if event == "DELETED":
-                seen.pop(uid, None)
-            else:
-                seen[uid] = obj
-            objects = sorted(seen.values(), key=lambda o: str(o["metadata"]["name"]))
-            if reached(objects):
-                return objects
-        last = [{"name": o["metadata"]["name"], "status": o.get("status", {})} for o in seen.values()]
+        """Watch one kind until `reached(all its objects)` is true; returns the objects. `what` names the state for the failure."""
+        done, objects = Watcher(KUBECTL, self.env).until(path_of(kind, namespace), reached, timeout_s)
+        if done:
+            return objects
+        last = [{"name": o["metadata"]["name"], "status": o.get("status", {})} for o in objects]
         raise NotReachedError(f"not reached in {timeout_s:g} s: {what}; last seen: {json.dumps(last)[:4000]}\n{self.diagnose()}")
-
-    def _watch(self, kind: str, ns: list[str], timeout_s: float) -> Iterator[tuple[str, Object]]:
-        command = [str(BIN / "kubectl"), "get", kind, *ns, "-w", "--output-watch-events", "-o", "json", f"--request-timeout={timeout_s:g}s"]
-        process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        stop = threading.Timer(timeout_s, process.kill)
-        stop.start()
-        decoder, buffer = json.JSONDecoder(), ""
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                buffer += line
-                try:
-                    event, end = decoder.raw_decode(buffer)
-                except json.JSONDecodeError:  # the rest of this event comes with the next line
-                    continue
-                buffer = buffer[end:].lstrip()
-                yield str(event["type"]), dict(event["object"])
-        finally:
-            stop.cancel()
-            process.kill()
-            process.wait()
 
     def wait_ready(self, name: str, timeout_s: float = 150) -> Object:
         """Wait until the ModelDeployment's Ready is True for its present generation."""
@@ -112,30 +106,38 @@ class Cluster:
             for o in objects:
                 if o["metadata"]["name"] == name:
                     row = condition_row(o, type_)
-                    return row.get("status") == status and row.get("reason") == reason
+                    fresh = row.get("observedGeneration") == o["metadata"]["generation"]
+                    return fresh and row.get("status") == status and row.get("reason") == reason
             return False
 
         found = self.until(f"mdep/{name} {type_}={status} ({reason})", "mdep", reached, timeout_s=timeout_s)
         return next(o for o in found if o["metadata"]["name"] == name)
 
     def pods(self, model: str) -> list[Object]:
-        return self.items("pods", f"polyfleet.io/deployment={model}")
+        return self.items("pods", f"{MODEL_LABEL}={model}")
 
     def url(self, target: str) -> str:
-        done = subprocess.run(
-            [str(BIN / "polyfleet-sandbox"), "url", target], env=self.env, capture_output=True, text=True, check=False, cwd=ROOT
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        """An address on 127.0.0.1 for `mdep/NAME` or `pod/NAME`."""
+        if self.kind == "external":
+            kind, name = target.split("/")
+            if kind == "mdep":  # the Service is the first name of the address in the status
+                target = "svc/" + str(urlsplit(self.get("mdep", name)["status"]["url"]).hostname).split(".")[0]
+            return self.forwards.url(target)
+        return self.sandbox("url", target).strip()
+
+    def sandbox(self, *args: str) -> str:
+        """Run polyfleet-sandbox for the cluster of these tests."""
+        done = subprocess.run([SANDBOX, *args], env=self.env, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, f"polyfleet-sandbox {' '.join(args)}: {done.stderr.strip()}"
+        return done.stdout
 
     def delete_model(self, name: str) -> None:
+        """Delete and wait until no pod of it is left."""
         self.kubectl("delete", "mdep", name, "--ignore-not-found", "--wait=true", "--timeout=60s")
-        self.until(
-            f"no pod of {name} left",
-            "pods",
-            lambda pods: not any(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == name for p in pods),
-            timeout_s=120,
-        )
+        self.until(f"no pod of {name} left", "pods", lambda pods: not any(labels(p).get(MODEL_LABEL) == name for p in pods))
+
+    def close(self) -> None:
+        self.forwards.close()
 
     def diagnose(self) -> str:
         parts = [
@@ -144,6 +146,10 @@ class Cluster:
             self.kubectl("logs", "-n", "polyfleet", "deploy/polyfleet", "--tail=30", check=False)[-6000:],
         ]
         return "\n".join(parts)
+
+
+def labels(obj: Object) -> dict[str, str]:
+    return dict(obj["metadata"].get("labels") or {})
 
 
 def condition_row(obj: Object, type_: str) -> Object:
@@ -166,9 +172,12 @@ def model(name: str, **spec: Any) -> Object:
 def tiny(name: str, **spec: Any) -> Object:
     """The byte model: starts in about a second, so that many scenarios fit into the time.
 
-    The short drain time keeps the pods' grace period short: the namespace controller waits by that number, not by the pod's real end.
+    The short drain time keeps the pods' grace period short (the namespace controller waits by that number, not by the pod's real end);
+    the short pause before the engine is stopped lets the next scenario have the devices sooner. Scenarios of the real model keep both.
     """
-    return model(name, **({"model": {"uri": "hf://polyfleet/byte-tiny"}, "drainTimeout": "10s"} | spec))
+    quick = {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}
+    template = {"spec": {"containers": [{"name": "engine", **quick}], **spec.pop("podSpec", {})}}
+    return model(name, **({"model": {"uri": "hf://polyfleet/byte-tiny"}, "drainTimeout": "10s", "podTemplate": template} | spec))
 
 
 def fetch(url: str, body: Object | None = None, timeout_s: float = 120) -> str:

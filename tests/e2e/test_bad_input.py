@@ -37,24 +37,44 @@ def test_unknown_profile_and_pool_are_named_with_the_known_ones(cluster: Cluster
     cluster.kubectl("patch", "mdep", "nowhere", "--type=merge", "-p", json.dumps({"spec": {"placement": {"pools": []}}}))
     mdep = cluster.wait_ready("nowhere")
     assert "lake" not in json.dumps(mdep["status"]), "a resolved cause leaves no trace"
-    cluster.delete_model("nowhere")
+
+
+def _small_node(cluster: Cluster) -> None:
+    """A node with 4 GPUs behind a pool of its own. No kubelet runs it: what is installed is judged, and nothing may start there."""
+    only = {"e2e.polyfleet.io/small": "yes"}
+    cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "small-0", "labels": only}})
+    devices = {"nvidia.com/gpu": "4", "pods": "10"}
+    status = json.dumps({"status": {"capacity": devices, "allocatable": devices}})
+    cluster.kubectl("patch", "node", "small-0", "--subresource=status", "--type=merge", "-p", status)
+    pool = {"profile": "sandbox-nvidia", "nodeSelector": only}
+    cluster.apply({"apiVersion": "polyfleet.io/v1alpha1", "kind": "AcceleratorPool", "metadata": {"name": "small"}, "spec": pool})
 
 
 def test_never_fits_and_busy_are_told_apart(cluster: Cluster) -> None:
-    """16 cards of one node of 8 never fit; a ninth single card is only busy. Both say the numbers, and nothing is started for the first."""
-    only_nvidia = {"profiles": ["sandbox-nvidia"]}
-    cluster.apply(tiny("big", placement=only_nvidia, runtime={"parallelism": {"tensor": 16}}))
-    mdep = cluster.wait_condition("big", "ProfilesResolved", "False", "SizeNotAllowed")
-    assert "16" in condition_row(mdep, "ProfilesResolved")["message"]
+    """8 cards fit no node of 4 installed, ever; a ninth single card of 8 is only busy. Both say the numbers and what to do."""
+    _small_node(cluster)
+    cluster.apply(tiny("big", placement={"pools": ["small"]}, runtime={"parallelism": {"tensor": 8}}))
+    mdep = cluster.wait_condition("big", "Placed", "False", "NeverFits")
+    row = mdep["status"]["shortfall"]["reasons"][0]
+    assert (row["reason"], row["pools"], row["missing"]) == ("NeverFits", ["small"], 1)
+    assert "need 8, largest node has 4 installed" in row["message"]
+    assert "runtime.parallelism.tensor" in row["hint"]
     assert cluster.pods("big") == []
-    cluster.delete_model("big")
-    cluster.apply(tiny("many", replicas=9, placement=only_nvidia))
+    cluster.settled()  # the nine below need all of the node's eight
+    cluster.apply(tiny("many", replicas=9, placement={"profiles": ["sandbox-nvidia"], "pools": ["sandbox-nvidia"]}))
     mdep = cluster.wait_condition("many", "Placed", "False", "DevicesUnavailable", timeout_s=150)
     shortfall = mdep["status"]["shortfall"]
     assert shortfall["replicas"] == 1
     assert shortfall["reasons"][0]["reason"] == "DevicesUnavailable"
     assert shortfall["reasons"][0]["hint"]
-    cluster.delete_model("many")
+
+
+def test_a_size_that_the_profile_does_not_know_names_its_sizes(cluster: Cluster) -> None:
+    """16 cards in one pod of a profile whose nodes have 8: the profile cannot resolve, and nothing is started."""
+    cluster.apply(tiny("odd", placement={"profiles": ["sandbox-nvidia"]}, runtime={"parallelism": {"tensor": 16}}))
+    mdep = cluster.wait_condition("odd", "ProfilesResolved", "False", "SizeNotAllowed")
+    assert "16" in condition_row(mdep, "ProfilesResolved")["message"]
+    assert cluster.pods("odd") == []
 
 
 def test_a_foreign_object_of_the_same_name_is_left_alone(cluster: Cluster) -> None:
@@ -73,5 +93,3 @@ def test_a_foreign_object_of_the_same_name_is_left_alone(cluster: Cluster) -> No
     assert "Service default/taken" in condition_row(mdep, "Accepted")["message"]
     after = cluster.get("service", "taken")
     assert (before["metadata"]["resourceVersion"], before["spec"]) == (after["metadata"]["resourceVersion"], after["spec"])
-    cluster.delete_model("taken")
-    cluster.kubectl("delete", "service", "taken")

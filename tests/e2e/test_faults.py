@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import threading
 
 import pytest
 
-from tests.e2e.lib import Cluster, Object, condition_row, fetch, tiny
+from tests.e2e.lib import MODEL_LABEL, Cluster, Object, condition_row, fetch, labels, tiny
 
 
 def _identity(cluster: Cluster, name: str) -> set[tuple[str, str]]:
@@ -52,23 +54,61 @@ def _scale_operator(cluster: Cluster, replicas: int) -> None:
         cluster.until("operator gone", "pods", lambda ps: not ps, namespace="polyfleet")
 
 
+class Asking:
+    """Asks a model for one token after another in a thread; every answer and every failure is kept."""
+
+    def __init__(self, endpoint: str, model: str) -> None:
+        self.answers = 0
+        self.failures: list[str] = []
+        self._url, self._body = f"{endpoint}/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}
+        self._stop, self._told = threading.Event(), threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):  # the pace: ten questions a second leave the two cores to the cluster
+            try:
+                answer = json.loads(fetch(self._url, self._body, timeout_s=10))
+                fault = "" if answer["usage"]["completion_tokens"] == 1 else f"answered {answer}"
+            except (OSError, ValueError, KeyError) as error:
+                fault = repr(error)
+            with self._told:
+                self.answers += 1
+                self.failures += [fault] if fault else []
+                self._told.notify_all()
+
+    def more(self, count: int) -> None:
+        """Wait for so many further questions."""
+        with self._told:
+            goal = self.answers + count
+            assert self._told.wait_for(lambda: self.answers >= goal, timeout=60), f"{self.answers} of {goal} questions were answered"
+
+    def __enter__(self) -> Asking:
+        self._thread.start()
+        self.more(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
 def test_a_killed_operator_leaves_replicas_serving_and_creates_nothing_twice(cluster: Cluster) -> None:
-    """After SIGKILL and restart every child still has the uid it had, and the endpoint answered all the time."""
+    """Every child still has the uid it had, and each question that was asked from before the SIGKILL until the new start was answered."""
     if cluster.kind == "external":
         pytest.skip("needs the sandbox to find the process")
     cluster.apply(tiny("steady", replicas=2))
     cluster.wait_ready("steady")
     before = _identity(cluster, "steady")
-    endpoint = cluster.url("mdep/steady")
-    _kill_operator(cluster)
-    assert json.loads(fetch(f"{endpoint}/v1/models"))["data"][0]["id"] == "steady"
+    with Asking(cluster.url("mdep/steady"), "steady") as asking:
+        _kill_operator(cluster)
+        asking.more(5)
+    assert asking.failures == []
     cluster.kubectl("scale", "mdep", "steady", "--replicas=3")
     cluster.wait_ready("steady")
     after = _identity(cluster, "steady")
     assert before <= after
     assert len([k for k in after if k[0] == "Deployment"]) == len([k for k in before if k[0] == "Deployment"])
     assert len([k for k in after if k[0] == "Pod"]) == 3
-    cluster.delete_model("steady")
 
 
 def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster) -> None:
@@ -81,7 +121,7 @@ def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster
         cluster.until(
             "children gone",
             "pods",
-            lambda ps: not any(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "orphan" for p in ps),
+            lambda ps: not any(labels(p).get(MODEL_LABEL) == "orphan" for p in ps),
         )
         cluster.until("service gone", "services", lambda ss: not any(s["metadata"]["name"] == "orphan" for s in ss))
         assert _identity(cluster, "orphan") == set()
@@ -90,8 +130,8 @@ def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster
 
 
 def _stranger(cluster: Cluster) -> str:
-    """A pod of somebody else that holds all 16 PPU; returns the node's name."""
-    node = next(n["metadata"]["name"] for n in cluster.items("nodes") if "alibabacloud.com/ppu" in n["status"]["allocatable"])
+    """A pod of somebody else that holds all 16 PPU, which have to be free; returns the node's name."""
+    node = next(str(n["metadata"]["name"]) for n in cluster.items("nodes") if "alibabacloud.com/ppu" in n["status"]["allocatable"])
     devices = {"alibabacloud.com/ppu": "16"}
     container = {
         "name": "hold",
@@ -108,6 +148,7 @@ def _stranger(cluster: Cluster) -> str:
 
 def test_a_foreign_pod_holds_devices_and_the_plan_goes_elsewhere(cluster: Cluster) -> None:
     """A stranger holds all 16 PPU: the next cheapest device gets the replica, and the pool counts the stranger's devices."""
+    cluster.settled()
     _stranger(cluster)
     cluster.until(
         "the pool counts them",
@@ -121,7 +162,6 @@ def test_a_foreign_pod_holds_devices_and_the_plan_goes_elsewhere(cluster: Cluste
     rejected = {r["profile"]: r["reason"] for r in mdep["status"]["rejected"]}
     assert rejected["sandbox-ppu"] == "DevicesUnavailable"
     cluster.kubectl("delete", "pod", "stranger", "--wait=true", "--timeout=60s")
-    cluster.delete_model("elsewhere")
 
 
 def test_a_foreign_pod_takes_the_planned_device_before_the_replica_is_bound(cluster: Cluster) -> None:
@@ -129,12 +169,13 @@ def test_a_foreign_pod_takes_the_planned_device_before_the_replica_is_bound(clus
 
     A node selector that no node meets yet keeps the scheduler from binding, which is what a slow scheduler looks like.
     """
-    cluster.apply(tiny("raced", podTemplate={"spec": {"nodeSelector": {"e2e.polyfleet.io/open": "yes"}}}))
+    cluster.settled()
+    cluster.apply(tiny("raced", podSpec={"nodeSelector": {"e2e.polyfleet.io/open": "yes"}}))
 
     def pinned(pods: list[Object]) -> list[tuple[str, str]]:
         found = []
         for pod in pods:
-            if pod["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "raced" and not pod["spec"].get("schedulingGates"):
+            if labels(pod).get(MODEL_LABEL) == "raced" and not pod["spec"].get("schedulingGates"):
                 required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
                 found.append((required["nodeSelectorTerms"][0]["matchFields"][0]["values"][0], str(pod["metadata"]["uid"])))
         return found
@@ -152,7 +193,6 @@ def test_a_foreign_pod_takes_the_planned_device_before_the_replica_is_bound(clus
     finally:
         cluster.kubectl("label", "node", other, "e2e.polyfleet.io/open-")
         cluster.kubectl("delete", "pod", "stranger", "--wait=true", "--timeout=60s")
-    cluster.delete_model("raced")
 
 
 def test_draining_a_node_moves_its_replicas(cluster: Cluster) -> None:
@@ -178,7 +218,25 @@ def test_draining_a_node_moves_its_replicas(cluster: Cluster) -> None:
         assert pool["status"]["excluded"][0]["reason"] == "Cordoned"
     finally:
         cluster.kubectl("uncordon", node)
-    cluster.delete_model("mover")
+
+
+def _kill_helm_in_an_upgrade(cluster: Cluster) -> None:
+    """SIGKILL helm between "I am upgrading" and the end, which leaves the release in a state that helm itself refuses to upgrade."""
+    from sandbox import install
+
+    command = [install.helm_path(), "upgrade", install.RELEASE, str(install.chart_dir()), "-n", install.NAMESPACE, "--reuse-values"]
+    child = subprocess.Popen([*command, "--wait", "--set", "operator.nodeSelector.e2e=nowhere"], env=cluster.env)
+    try:
+        cluster.until(
+            "helm says that it upgrades",
+            "secrets",
+            lambda found: any(labels(s).get("owner") == "helm" and labels(s).get("status") == "pending-upgrade" for s in found),
+            namespace=install.NAMESPACE,
+        )
+    finally:
+        child.kill()
+        child.wait()
+    assert install.release_status(cluster.kubeconfig) == "pending-upgrade"
 
 
 def test_helm_upgrade_rollback_and_uninstall_touch_no_serving_pod(cluster: Cluster) -> None:
@@ -191,6 +249,9 @@ def test_helm_upgrade_rollback_and_uninstall_touch_no_serving_pod(cluster: Clust
     cluster.wait_ready("through")
     pods = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}
     install.install(cluster.kubeconfig, "--set", "operator.logFormat=text")
+    _kill_helm_in_an_upgrade(cluster)
+    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text")
+    assert install.release_status(cluster.kubeconfig) == "deployed"
     install.helm(cluster.kubeconfig, "rollback", install.RELEASE, "--namespace", install.NAMESPACE, "--wait")
     install.uninstall(cluster.kubeconfig)
     assert {m["metadata"]["name"] for m in cluster.items("mdep")} >= {"through"}
@@ -200,17 +261,12 @@ def test_helm_upgrade_rollback_and_uninstall_touch_no_serving_pod(cluster: Clust
     cluster.wait_ready("through")
     after = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}
     assert pods <= after
-    cluster.delete_model("through")
 
 
 def test_a_withdrawn_device_shrinks_the_pool_and_harms_nobody(cluster: Cluster) -> None:
     """The plugin reports a device Unhealthy: allocatable falls by one, status says withdrawn, the replica stays; then it returns."""
     if cluster.kind == "external":
         pytest.skip("needs the sandbox's plugin")
-    import subprocess
-
-    from tests.e2e.lib import BIN, ROOT
-
     cluster.apply(tiny("calm"))
     cluster.wait_ready("calm")
     before = {p["metadata"]["uid"] for p in cluster.pods("calm")}
@@ -218,9 +274,8 @@ def test_a_withdrawn_device_shrinks_the_pool_and_harms_nobody(cluster: Cluster) 
     def withdrawn(pools: list[Object]) -> int:
         return next(int(p["status"]["devices"].get("withdrawn", 0)) for p in pools if p["metadata"]["name"] == "sandbox-ascend")
 
-    subprocess.run([str(BIN / "polyfleet-sandbox"), "device", "withdraw", "a3-0", "Ascend910-5"], cwd=ROOT, check=True)
+    cluster.sandbox("device", "withdraw", "a3-0", "Ascend910-5")
     cluster.until("one die withdrawn", "apool", lambda ps: withdrawn(ps) == 1, namespace="*")
-    subprocess.run([str(BIN / "polyfleet-sandbox"), "device", "restore", "a3-0", "Ascend910-5"], cwd=ROOT, check=True)
+    cluster.sandbox("device", "restore", "a3-0", "Ascend910-5")
     cluster.until("the die is back", "apool", lambda ps: withdrawn(ps) == 0, namespace="*")
     assert {p["metadata"]["uid"] for p in cluster.pods("calm")} == before
-    cluster.delete_model("calm")

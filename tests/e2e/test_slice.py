@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lib import ROOT, Cluster, Object, condition_row, counter, fetch, model, tiny
+from tests.e2e.lib import MODEL_LABEL, ROOT, Cluster, Object, condition_row, counter, fetch, labels, model, tiny
 
 DEVICE_ENV = {"nvidia": "NVIDIA_VISIBLE_DEVICES", "huawei": "ASCEND_VISIBLE_DEVICES", "alibaba": "PPU_VISIBLE_DEVICES"}
 
@@ -37,7 +37,6 @@ def test_seven_lines_run_on_the_cheapest_device(cluster: Cluster) -> None:
     assert {"sandbox-nvidia", "sandbox-ascend"} <= {r["profile"] for r in mdep["status"]["rejected"]}
     columns = cluster.kubectl("get", "mdep", "smol").splitlines()[0].split()
     assert columns == ["NAME", "READY", "REPLICAS", "HARDWARE", "COST/H", "ACCURACY", "REASON", "AGE"]
-    cluster.delete_model("smol")
 
 
 def test_three_vendors_answer_from_their_own_devices(cluster: Cluster) -> None:
@@ -67,7 +66,6 @@ def test_three_vendors_answer_from_their_own_devices(cluster: Cluster) -> None:
         )
     )
     assert "Paris" in answer["choices"][0]["text"]
-    cluster.delete_model("three-vendors")
 
 
 def test_replicas_follow_the_spec_up_and_down_and_the_victim_is_the_planned_one(cluster: Cluster) -> None:
@@ -85,7 +83,7 @@ def test_replicas_follow_the_spec_up_and_down_and_the_victim_is_the_planned_one(
     cluster.until(
         "one replica left",
         "pods",
-        lambda ps: sum(p["metadata"].get("labels", {}).get("polyfleet.io/deployment") == "steps" for p in ps) == 1,
+        lambda ps: sum(labels(p).get(MODEL_LABEL) == "steps" for p in ps) == 1,
     )
     left = cluster.pods("steps")
     assert left[0]["status"]["containerStatuses"][0]["restartCount"] == 0
@@ -101,8 +99,8 @@ def test_replicas_follow_the_spec_up_and_down_and_the_victim_is_the_planned_one(
 
 def test_pods_are_restricted_and_owned(cluster: Cluster) -> None:
     """A generated pod passes Pod Security `restricted`, mounts no token, and its chain of owners ends at the ModelDeployment."""
-    cluster.kubectl("create", "namespace", "strict", check=False)
-    cluster.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
+    enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": enforce}})
     manifest = tiny("owned")
     manifest["metadata"]["namespace"] = "strict"
     cluster.apply(manifest)
@@ -121,7 +119,6 @@ def test_pods_are_restricted_and_owned(cluster: Cluster) -> None:
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert mdep["metadata"].get("finalizers", []) == []
     assert not [a for a in mdep["metadata"].get("annotations", {}) if a.startswith("kopf.")]
-    cluster.kubectl("delete", "namespace", "strict", "--timeout=90s")
 
 
 def test_pools_are_discovered_with_their_devices(cluster: Cluster) -> None:

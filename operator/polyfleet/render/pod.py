@@ -7,7 +7,6 @@ scheduler's own annotation is the one exception.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +29,6 @@ GRACE_MARGIN_SECONDS = 10
 # One hour for weights to arrive: a start that takes longer is a fault, and `StartDeadlineExceeded` is told long before.
 _STARTUP_PERIOD_SECONDS, _STARTUP_FAILURES = 2, 1800
 
-VISIBLE_DEVICES = re.compile(r"(^|_)VISIBLE_DEVICES$")
-
 
 @dataclass(frozen=True, slots=True)
 class RenderedPod:
@@ -45,7 +42,7 @@ class RenderedPod:
 
 
 def is_visible_devices_literal(item: EnvItem) -> bool:
-    return item.field_path is None and VISIBLE_DEVICES.search(item.name) is not None
+    return item.field_path is None and overlay.VISIBLE_DEVICES.search(item.name) is not None
 
 
 def _convention(option: ResolvedOption, pool: Pool) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,17 @@ class Judged:
 
 def shorten(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def counted(texts: Iterable[str]) -> str:
+    """Each text once, with how often it came; at most three."""
+    counts: dict[str, int] = {}
+    for text in sorted(texts):
+        counts[text] = counts.get(text, 0) + 1
+    parts = [f"{count}x {text}" if count > 1 else text for text, count in list(counts.items())[:3]]
+    if len(counts) > 3:
+        parts.append(f"and {len(counts) - 3} more")
+    return "; ".join(parts)
 
 
 def write(judged: Sequence[Judged], stored: Mapping[str, Any], generation: int, now: str) -> list[dict[str, Any]]:

@@ -9,35 +9,47 @@ from collections import Counter
 from collections.abc import Sequence
 
 from placement.types import Plan
+from polyfleet import hardware
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.snapshot import standings
 from polyfleet.state import CustomState, Observed
-from polyfleet.status import placed
+from polyfleet.status import placed, rows
 from polyfleet.status.conditions import shorten
 
 LIMIT = 900  # an Event's note holds 1 KiB
 
 
 def of_model(inputs: Inputs, plan: Plan, view: ModelView) -> list[EventNote]:
-    return [note for note in (_planned(inputs, plan, view), _short(inputs, plan, view)) if note is not None]
+    return [note for note in (_planned(inputs, plan, view), _short(inputs, plan, view), _mismatch(inputs, view)) if note is not None]
 
 
 def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
-    if not plan.starts and not plan.stop:
+    """The whole layout that is aimed at, not the steps that are left: it stays the same sentence while the steps are taken."""
+    stop, items = set(plan.stop), standings(view)
+    stops = any(item.pod.uid in stop for item in items)
+    if not stops and not any(start.model == view.key for start in plan.starts):
         return None
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
-    # An option's id is model|profile|variant|engine|devices.
-    parts_of = [(pools[start.cell], start.option.split("|")) for start in plan.starts if start.model == view.key]
-    starts = Counter((pool, parts[1], int(parts[4])) for pool, parts in parts_of)
-    stop = set(plan.stop)
-    stops = Counter(item.child.pool for item in standings(view) if item.pod.uid in stop)
-    if not starts and not stops:
-        return None
-    parts = [f"+{count} on {pool} ({profile}, {size} devices each)" for (pool, profile, size), count in sorted(starts.items())]
-    parts += [f"-{count} on {pool}" for pool, count in sorted(stops.items())]
-    reason = "PlanChanged" if standings(view) else "Planned"
-    return _note(view.state, "Normal", reason, ", ".join(parts))
+    layout: Counter[tuple[str, str]] = Counter()
+    for share in plan.assignments:
+        if share.model == view.key:
+            layout[(pools.get(share.cell, ""), _size(share.option))] += share.replicas
+    parts = [f"{count} on {pool}{size}" for (pool, size), count in sorted(layout.items())]
+    reason = "PlanChanged" if stops or any(item.serving for item in items) else "Planned"
+    return _note(view.state, "Normal", reason, f"{sum(layout.values())} replicas: {', '.join(parts)}" if parts else "no replicas")
+
+
+def _size(option: str) -> str:
+    """An option's id is model|profile|variant|engine|devices; a replica of an earlier revision may have none."""
+    parts = option.split("|")
+    return f" ({parts[1]}, {parts[4]} devices each)" if len(parts) == 5 else ""
+
+
+def _mismatch(inputs: Inputs, view: ModelView) -> EventNote | None:
+    row = rows.hardware_verified(inputs, view)
+    wrong = row is not None and row.reason == hardware.WRONG_DEVICE
+    return _note(view.state, "Warning", "HardwareMismatch", f"taken out of traffic: {row.message}") if row is not None and wrong else None
 
 
 def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:

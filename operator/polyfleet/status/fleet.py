@@ -11,12 +11,14 @@ from typing import Any
 from hwprofiles import HardwareProfileSpec, validate
 from hwprofiles.schema import decimal_float, format_decimal
 from placement.types import Outcome, Plan
+from polyfleet import unsupported
+from polyfleet.actions import Refusal
 from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
 from polyfleet.objects import Parsed
 from polyfleet.state import CustomState
-from polyfleet.status import model, placed
+from polyfleet.status import model, placed, refused, rows
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, write
 
 MAX_EXAMPLES = 3
@@ -116,7 +118,7 @@ def _healthy(found: Pool) -> Judged:
 # ---- HardwareProfile
 
 
-def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str) -> dict[str, Any]:
+def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str, refusals: Sequence[Refusal] = ()) -> dict[str, Any]:
     state, spec = parsed.state, parsed.spec
     status: dict[str, Any] = {"observedGeneration": state.generation}
     if spec is None:
@@ -138,7 +140,8 @@ def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str) -> dict
         if resources:
             status["resourceNames"] = resources
     status.update(_evidence(spec))
-    rows = [_discovered(fleet, nodes), _calibrated(spec)]
+    refused_pools = [text for found in pools if found.parsed is None and (text := refused.of_pool(found.name, refusals))]
+    rows = [_discovered(fleet, nodes, refused_pools), _calibrated(spec)]
     status["conditions"] = write([*rows, _first(rows, "Ready")], state.status, state.generation, now)
     return status
 
@@ -154,7 +157,7 @@ def _evidence(spec: HardwareProfileSpec) -> dict[str, Any]:
     return found
 
 
-def _discovered(fleet: Fleet, nodes: Iterable[FleetNode]) -> Judged:
+def _discovered(fleet: Fleet, nodes: Iterable[FleetNode], refused_pools: Sequence[str]) -> Judged:
     kind, found = "Discovered", list(nodes)
     if fleet.unknown:
         return Judged(kind, UNKNOWN, fleet.unknown, "nodes cannot be read")
@@ -162,7 +165,7 @@ def _discovered(fleet: Fleet, nodes: Iterable[FleetNode]) -> Judged:
         return Judged(kind, FALSE, "MatchesNoNodes", "no node has the labels of spec.match; see kubectl get nodes --show-labels")
     if all(node.reason == DEVICES_MISSING for node in found):
         return Judged(kind, FALSE, "ResourceMissing", f"{len(found)} nodes match, none advertises a resource of spec.resources")
-    return Judged(kind, TRUE, "NodesMatched", f"{len(found)} nodes")
+    return Judged(kind, TRUE, "NodesMatched", "; ".join([f"{len(found)} nodes", *(f"not created: {text}" for text in refused_pools)]))
 
 
 def _calibrated(spec: HardwareProfileSpec) -> Judged:
@@ -182,24 +185,32 @@ def _calibrated(spec: HardwareProfileSpec) -> Judged:
 
 def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str) -> dict[str, Any]:
     cost = sum(model.hourly_cost(inputs, view) for _, view in sorted(inputs.models.items()))
+    blocked = sum(1 for view in inputs.models.values() if view.bars.gate)
     short = sum(1 for view in inputs.models.values() if placed.shortfall_of(plan, view) is not None)
+    faults = [inputs.objects.policy_fault] if inputs.objects.policy_fault else unsupported.policy_faults(inputs.policy)
     judged = [
-        Judged("Accepted", FALSE, "InvalidSpec", inputs.objects.policy_fault)
-        if inputs.objects.policy_fault
-        else Judged("Accepted", TRUE, "Valid"),
+        Judged("Accepted", FALSE, "InvalidSpec", "; ".join(faults)) if faults else Judged("Accepted", TRUE, "Valid"),
         _solver(plan),
         *_budget(inputs, cost),
-        Judged("Converged", FALSE, "PlanPending", f"{len(plan.starts)} starts and {len(plan.stop)} stops are being carried out")
-        if plan.starts or plan.stop
-        else Judged("Converged", TRUE, "Applied"),
+        _converged(inputs, plan),
     ]
     return {
         "observedGeneration": state.generation,
         "hourlyCost": format_decimal(cost),
-        "models": {"total": len(inputs.models), "ready": ready, "short": short, "blocked": 0},
+        "models": {"total": len(inputs.models), "ready": ready, "short": short, "blocked": blocked},
         "solver": plan.solver,
         "conditions": write(judged, state.status, state.generation, now),
     }
+
+
+def _converged(inputs: Inputs, plan: Plan) -> Judged:
+    kind = "Converged"
+    if plan.starts or plan.stop:
+        return Judged(kind, FALSE, "PlanPending", f"{len(plan.starts)} starts and {len(plan.stop)} stops are being carried out")
+    waiting = sum(1 for view in inputs.models.values() if rows.awaits(view))
+    if waiting:
+        return Judged(kind, FALSE, "AwaitingApproval", f"{waiting} models are to change; this version takes no approval")
+    return Judged(kind, TRUE, "Applied")
 
 
 def _solver(plan: Plan) -> Judged:

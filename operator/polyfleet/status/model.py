@@ -7,19 +7,22 @@ detail goes before facts: first the merged arguments, then texts of rejected pro
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from hwprofiles.schema import format_decimal
 from placement.types import Plan, Why
 from polyfleet import cells, naming
+from polyfleet.actions import Refusal
 from polyfleet.fleet import Pool
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
+from polyfleet.prepare import INVALID_SPEC
 from polyfleet.render import service
 from polyfleet.resolve import Fault
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
-from polyfleet.status import placed, pods
+from polyfleet.status import placed, pods, refused, rows
 from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten, summary, write
 
 SIZE_LIMIT = 60 * 1024  # of the status alone; the object's own limit of this project is 64 KiB
@@ -30,12 +33,12 @@ def serving_count(view: ModelView) -> int:
     return sum(1 for item in standings(view) if item.serving and not item.leaving)
 
 
-def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str) -> dict[str, Any]:
+def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str, refusals: Sequence[Refusal] = ()) -> dict[str, Any]:
     items = [item for item in standings(view) if not item.leaving]
     waiting = sum(len(child.waiting) for child in view.children)
     serving = sum(1 for item in items if item.serving)
-    judged = conditions(observed, inputs, plan, view, serving)
-    rows = placements(inputs, plan, view, items)
+    judged = conditions(observed, inputs, plan, view, serving, refusals)
+    groups = placements(inputs, plan, view, items)
     found: dict[str, Any] = {
         "observedGeneration": view.state.generation,
         "url": service.url(view.state),
@@ -44,9 +47,9 @@ def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: 
         "readyReplicas": serving,
         "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
         "summary": _summary(inputs, view, items, serving),
-        "placements": rows[:MAX_PLACEMENTS],
+        "placements": groups[:MAX_PLACEMENTS],
         "shortfall": placed.status(inputs, plan, view),
-        "rejected": rejected(plan, view, {row["profile"] for row in rows})[:MAX_REJECTED],
+        "rejected": rejected(plan, view, {row["profile"] for row in groups})[:MAX_REJECTED],
         "effective": effective(view)[:MAX_EFFECTIVE],
         "plan": _plan(plan),
         "conditions": write(judged, view.state.status, view.state.generation, now),
@@ -54,23 +57,37 @@ def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: 
     return fit({key: value for key, value in found.items() if value not in (None, [], {})})
 
 
+def failed(view: ModelView, message: str, now: str) -> dict[str, Any]:
+    """The stored status, with the one row that is known to be true."""
+    stored = {key: value for key, value in view.state.status.items() if key != "conditions"}
+    bad = _accepted(Fault(INVALID_SPEC, message))
+    rows = [bad, Judged("Ready", bad.status, bad.reason, bad.message)]
+    return {**stored, "observedGeneration": view.state.generation, "conditions": write(rows, view.state.status, view.state.generation, now)}
+
+
 # ---- conditions
 
 
-def conditions(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, serving: int) -> list[Judged]:
-    rows = [_accepted(view.accepted)]
+def conditions(
+    observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, serving: int, refusals: Sequence[Refusal] = ()
+) -> list[Judged]:
+    denied = refused.of_model(view, refusals)
+    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted)]
     if view.accepted is None:
-        rows.append(_resolved(view))
+        found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
-            rows.append(placed.judge(inputs, plan, view))
+            found.append(placed.judge(inputs, plan, view))
     short = placed.shortfall_of(plan, view)
     missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
     planned = max(0, view.target - missing)
-    rows.append(pods.judge(view.children, planned))
-    rows.append(_route(observed, view, serving, planned))
-    ready = summary(rows, serving, view.target, "Ready")
+    found.append(pods.judge(view.children, planned, denied.forbidden))
+    found += [rows.hardware_verified(inputs, view), rows.accuracy_verified(view)]
+    found.append(_route(observed, view, serving, planned))
+    summed = [row for row in found if row is not None]
+    ready = summary(summed, serving, view.target, "Ready")
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
-    return [*rows, ready, available]
+    promoted = rows.promoted(view, planned)
+    return [*summed, ready, available, *([promoted] if promoted is not None else [])]
 
 
 def _accepted(fault: Fault | None) -> Judged:

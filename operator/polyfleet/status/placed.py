@@ -13,8 +13,10 @@ from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import DEVICES_MISSING, DRIVER_TOO_OLD, driver_fault
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten
+from polyfleet.status.rows import awaits
 
 ROW = "Placed"
+AWAITING_APPROVAL = "AwaitingApproval"  # the placer knows nothing of it
 MAX_REASONS = 8
 MAX_POOLS = 64
 MAX_NOTES = 3
@@ -37,6 +39,9 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView) -> Judged:
             str(Reason.INVENTORY_UNKNOWN),
             f"nodes cannot be read ({inputs.fleet.unknown}); nothing grows and nothing shrinks until they can",
         )
+    if awaits(view):
+        text = f"{view.wanted} replicas are wanted, the plan in force has {view.target}"
+        return Judged(ROW, FALSE, AWAITING_APPROVAL, f"{text}; {view.bars.approval}")
     short = shortfall_of(plan, view)
     if short is None:
         return Judged(ROW, TRUE, "Planned", f"{view.target} of {view.target} replicas have a place")

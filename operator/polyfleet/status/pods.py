@@ -6,7 +6,7 @@ hand first: what no waiting will cure comes before what time will.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyfleet import naming
@@ -14,7 +14,7 @@ from polyfleet.children import Child
 from polyfleet.inventory import node_of
 from polyfleet.serving import engine_up
 from polyfleet.state import ContainerState, PodState
-from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten
+from polyfleet.status.conditions import FALSE, TRUE, Judged, counted, shorten
 
 ROW = "WorkloadsReady"
 ADMISSION_REJECTED = "AdmissionRejected"
@@ -38,32 +38,26 @@ class Finding:
     text: str
 
 
-def judge(children: Sequence[Child], wanted: int) -> Judged:
-    """`wanted` replicas are planned; those that exist are looked at, those that do not exist yet are counted as loading."""
+def judge(children: Sequence[Child], wanted: int, forbidden: Sequence[str] = ()) -> Judged:
+    """`wanted` replicas are planned; those that exist are looked at, those that do not exist yet are counted as loading.
+
+    `forbidden` quotes the API server where it let us not write a child.
+    """
     living = [pod for child in children for pod in child.live if pod.labels.get(naming.DRAINING) != "true"]
     up = sum(1 for pod in living if engine_up(pod))
     if up >= wanted:
         return Judged(ROW, TRUE, "Up" if wanted else "NoneWanted", "")
     findings = [finding for pod in living if (finding := of_pod(pod)) is not None]
     findings += [finding for child in children for finding in _of_child(child)]
+    findings += [Finding(ADMISSION_REJECTED, text) for text in forbidden]
     missing = wanted - len(living)
     if missing > 0:
         findings.append(Finding(LOADING, f"{missing} being created"))
     for reason in ORDER:
         texts = [finding.text for finding in findings if finding.reason == reason]
         if texts:
-            return Judged(ROW, FALSE, reason, _counted(texts))
+            return Judged(ROW, FALSE, reason, counted(texts))
     return Judged(ROW, FALSE, LOADING, f"{up} of {wanted} replicas are up")
-
-
-def _counted(texts: Iterable[str]) -> str:
-    counts: dict[str, int] = {}
-    for text in sorted(texts):
-        counts[text] = counts.get(text, 0) + 1
-    parts = [f"{count}x {text}" if count > 1 else text for text, count in list(counts.items())[:3]]
-    if len(counts) > 3:
-        parts.append(f"and {len(counts) - 3} more")
-    return "; ".join(parts)
 
 
 def _of_child(child: Child) -> list[Finding]:

