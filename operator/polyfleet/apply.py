@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from polyfleet import compare
-from polyfleet.actions import Actions, Apply, Delete, PodPatch, StatusApply
+from polyfleet.actions import Actions, Apply, Delete, PodPatch, Refusal, StatusApply
 from polyfleet.cache import Cache
 from polyfleet.client import Client, Object
 from polyfleet.errors import ApiError, Conflict, Invalid, NotFound, TooMany
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CONCURRENCY = 16
 SERVING_MANAGER = "polyfleet-serving"
+
+REFUSED = (400, 403, 422)  # answers that the same write will get again
 
 Step = Coroutine[Any, Any, None]
 
@@ -42,6 +44,7 @@ class Written:
     done: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # object -> message
     skipped: int = 0  # resting after a failure
+    refusals: tuple[Refusal, ...] = ()  # what is refused as things stand, objects that rest included
 
     def count(self, what: str) -> None:
         self.done[what] = self.done.get(what, 0) + 1
@@ -58,6 +61,7 @@ class Applier:
         self._client, self._cache, self._expectations, self._retry, self._clock = client, cache, expectations, retry, clock
         self._backoff = Backoff(seed=seed)
         self._applied: dict[str, _Applied] = {}
+        self._refused: dict[str, Refusal] = {}
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
     async def carry_out(self, actions: Actions) -> Written:
@@ -66,9 +70,14 @@ class Applier:
         await self._all(written, ((_manifest_key(a.manifest), self._apply(a, written)) for a in actions.applies if self._differs(a)))
         await self._all(written, ((_key("Pod", p.namespace, p.name) + f"/{p.kind}", self._patch(p, written)) for p in actions.pod_patches))
         self._forget(actions)
+        written.refusals = tuple(self._refused[key] for key in sorted(self._refused))
         return written
 
     async def write_statuses(self, statuses: Iterable[StatusApply], written: Written) -> None:
+        statuses = tuple(statuses)
+        known = {_key(s.kind, s.namespace, s.name) + "/status" for s in statuses}
+        for key in [key for key in self._applied if key.endswith("/status") and key not in known]:
+            del self._applied[key]
         await self._all(
             written,
             ((_key(s.kind, s.namespace, s.name) + "/status", self._status(s, written)) for s in statuses if self._status_differs(s)),
@@ -98,10 +107,21 @@ class Applier:
         except ApiError as error:
             delay = self._backoff.failed(key, self._clock(), error.retry_after if isinstance(error, TooMany) else 0.0)
             self._retry(key, delay)
+            if error.status in REFUSED:
+                kind, namespace, name = key.split("/")[:3]
+                self._refused[key] = Refusal(kind, namespace, name, error.status, error.message)
             written.failed[key] = f"{error.status} {error.reason}: {error.message}"[:500]
             log.warning("a write failed", extra={"object": key, "detail": str(error)[:500], "retry_in_s": round(delay, 1)})
         else:
             self._backoff.succeeded(key)
+            self._refused.pop(key, None)
+
+    def _stale(self, kind: str, namespace: str, name: str) -> None:
+        """The object changed since it was seen: decide again, a little later each time, and after the second time on a new list."""
+        key = f"stale {_key(kind, namespace, name)}"
+        if self._backoff.failures(key):
+            self._cache.relist(kind)
+        self._retry(key, self._backoff.failed(key, self._clock()))
 
     # ---- deletes
 
@@ -111,7 +131,7 @@ class Applier:
         except NotFound:
             pass
         except Conflict:
-            self._retry(f"stale {act.kind}", 0.0)  # it changed since it was seen: decide again
+            self._stale(act.kind, act.namespace, act.name)
             return
         self._expectations.deleted(act.kind, act.namespace, act.name, act.uid)
         written.count(f"delete {act.kind}")
@@ -148,6 +168,10 @@ class Applier:
         wanted = {_manifest_key(act.manifest) for act in actions.applies}
         for key in [key for key in self._applied if key not in wanted and not key.endswith("/status")]:
             del self._applied[key]
+        # A refused delete, patch or status is tried anew in each cycle that still wants it; only a wanted object's refusal stays.
+        for key in [key for key in self._refused if key not in wanted]:
+            del self._refused[key]
+        self._backoff.prune(self._clock())
 
     # ---- pods
 
@@ -168,7 +192,7 @@ class Applier:
         except (NotFound, Conflict, Invalid) as error:
             if isinstance(error, Invalid) and not _another_uid(error):
                 raise
-            self._retry("stale Pod", 0.0)  # gone, or another pod of that name
+            self._stale("Pod", act.namespace, act.name)  # gone, or another pod of that name
             return
         self._expectations.wrote("Pod", answer)
         written.count(f"patch Pod {act.kind}")

@@ -118,6 +118,11 @@ class Cache:
         """Every resource was listed, or is known to be unreadable."""
         return all(reflector.tried.is_set() for reflector in self._all())
 
+    @property
+    def usable(self) -> bool:
+        """A cycle is possible: every resource was tried, and those without which nothing may be decided are readable."""
+        return self.synced and not REQUIRED & self.unknown().keys()
+
     async def wait_synced(self) -> None:
         for reflector in self._all():
             await reflector.tried.wait()

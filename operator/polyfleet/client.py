@@ -55,7 +55,7 @@ async def load_configuration(environ: Mapping[str, str] = os.environ) -> kube.Co
         await kube_config.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
         if token_file := find_token_file(Path(path)):
             # The library reads such a file once; the tokens that a kubelet or our node agent writes there live for an hour.
-            configuration.refresh_api_key_hook = partial(_read_token, token_file)
+            configuration.refresh_api_key_hook = partial(_read_token, token_file)  # type: ignore[assignment]
     else:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = 128
@@ -84,13 +84,13 @@ def without_nulls(value: Any) -> Any:
 
 
 class Client:
-    """One connection pool to one API server. `fence` raises when this process may not write."""
+    """One connection pool to one API server. `fence` raises when this process may not write, and tells for how long it surely may."""
 
     def __init__(
         self,
         configuration: kube.Configuration,
         *,
-        fence: Callable[[], None] | None = None,
+        fence: Callable[[], float] | None = None,
         on_write: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._api = kube.ApiClient(configuration)
@@ -230,11 +230,11 @@ class Client:
         content_type: str,
         fenced: bool,
     ) -> Object:
-        if fenced and self.fence is not None:
-            self.fence()
+        # A fenced write ends before the right to write does: an answer that comes later could be to a write of a former leader.
+        limit = min(REQUEST_TIMEOUT_S, self.fence()) if fenced and self.fence is not None else REQUEST_TIMEOUT_S
         code = "error"
         try:
-            answer = await self._json(method, path, params, body, content_type)
+            answer = await self._json(method, path, params, body, content_type, timeout=aiohttp.ClientTimeout(total=limit))
             code = "200"
             return answer
         except ApiError as error:
@@ -251,9 +251,10 @@ class Client:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON,
+        timeout: aiohttp.ClientTimeout | None = None,
     ) -> Object:
         where = f"{method} {path}"
-        response = await self._call(method, path, params or {}, body, content_type)
+        response = await self._call(method, path, params or {}, body, content_type, timeout)
         try:
             if response.status >= 300:
                 raise await self._error(response, where)

@@ -63,19 +63,21 @@ class Cycle:
             triggers = await self.queue.wait()
             started = self.clock()
             try:
-                await self.once(triggers)
-            except Fenced:
-                raise
-            except Exception:  # a bug in one stage must not end the operator: counted, told, tried again
+                ran = await self.once(triggers)
+            except Exception as error:  # a bug in one stage must not end the operator: counted, told, tried again
+                if fenced(error):
+                    raise
                 delay = self.backoff.failed(CYCLE, self.clock())
                 self.metrics.cycle_failures.labels("cycle").inc()
                 log.exception("the cycle failed", extra={"retry_in_s": round(delay, 1), "triggers": sorted(triggers)})
                 self.queue.mark_later(CYCLE, delay)
             else:
                 self.backoff.succeeded(CYCLE)
-                self.metrics.cycle_done(self.clock() - started)
+                if ran:
+                    self.metrics.cycle_done(self.clock() - started)
 
-    async def once(self, triggers: frozenset[str]) -> None:
+    async def once(self, triggers: frozenset[str]) -> bool:
+        """One cycle; False if there could be none."""
         started = self.clock()
         if not await self.expectations.settle():
             log.warning("own writes were not seen in time; listed anew")
@@ -83,7 +85,7 @@ class Cycle:
         if unreadable := sorted(REQUIRED & observed.unknown.keys()):
             log.warning("no cycle: resources cannot be read", extra={"resources": {name: observed.unknown[name] for name in unreadable}})
             self.queue.mark_later(CYCLE, self.backoff.failed("unreadable", self.clock()))
-            return
+            return False
         self.backoff.succeeded("unreadable")
 
         inputs = await asyncio.to_thread(decide.prepare, observed)
@@ -91,7 +93,8 @@ class Cycle:
         moment = now()
         actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment)
         written = await self.applier.carry_out(actions)
-        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment)
+        refusals = (*actions.failed, *written.refusals)
+        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment, refusals=refusals)
         report = seed.annotate(report, self.seeded)
         await self.applier.write_statuses(report.statuses, written)
         told = await self.events.post(report.events)
@@ -102,6 +105,7 @@ class Cycle:
         self.on_report(plan, report)
         self._wake(plan, written)
         self._log(triggers, plan, report, written, told, self.clock() - started)
+        return True
 
     async def _plan(self, snapshot: Any, demand: Any) -> Plan:
         """A checked plan, or the plan that moves nothing."""
@@ -149,6 +153,11 @@ class Cycle:
                 "summary": report.summary,
             },
         )
+
+
+def fenced(error: BaseException) -> bool:
+    """Whether the right to write was lost, alone or inside of a group of errors."""
+    return any(fenced(part) for part in error.exceptions) if isinstance(error, BaseExceptionGroup) else isinstance(error, Fenced)
 
 
 def now() -> str:

@@ -34,8 +34,21 @@ class LeaseLost(Exception):  # noqa: N818  it says what happened
 
 
 class Lease:
-    def __init__(self, client: Client, *, namespace: str, name: str, duration_s: int, identity: str, clock: Clock = boot_clock) -> None:
+    """`one_at_a_time`: the identity's owner (a pod) runs one process at a time, so a Lease of that identity is our dead predecessor's."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str,
+        name: str,
+        duration_s: int,
+        identity: str,
+        clock: Clock = boot_clock,
+        one_at_a_time: bool = False,
+    ) -> None:
         self.identity = f"{identity}_{uuid.uuid4()}"
+        self._predecessor = f"{identity}_" if one_at_a_time else ""
         self.held = False
         self._client, self._namespace, self._name, self._duration, self._clock = client, namespace, name, duration_s, clock
         self._renewed = 0.0
@@ -47,10 +60,12 @@ class Lease:
     def retry_s(self) -> float:
         return self._duration / 5
 
-    def fence(self) -> None:
-        """Raises unless this process surely holds the Lease now."""
-        if not self.held or self._clock() - self._renewed >= self._duration * 2 / 3:
+    def fence(self) -> float:
+        """The seconds for which this process surely holds the Lease; raises Fenced if that is none."""
+        left = self._renewed + self._duration - self._clock()
+        if not self.held or left <= self._duration / 3:
             raise Fenced(f"the Lease {self._namespace}/{self._name} is not held by {self.identity}")
+        return left
 
     # ---- waiting and taking
 
@@ -80,7 +95,10 @@ class Lease:
             self._observed = (version, started)
         spec = self._lease.get("spec") or {}
         duration = float(spec.get("leaseDurationSeconds") or self._duration)
-        if spec.get("holderIdentity") and started - self._observed[1] < duration:
+        holder = spec.get("holderIdentity") or ""
+        # The kubelet starts a container anew only when the old one has ended: nobody is left who could write under that name.
+        ours = bool(self._predecessor) and holder.startswith(self._predecessor)
+        if holder and not ours and started - self._observed[1] < duration:
             return False
         return await self._write(self._lease, started)
 

@@ -65,12 +65,17 @@ async def run(config: Config, environ: Mapping[str, str]) -> int:
         health = http.Health(clock, metrics.loop_lag.set)
         client = await stack.enter_async_context(Client(await load_configuration(environ), on_write=metrics.wrote))
         lease = Lease(
-            client, namespace=config.lease_namespace, name=config.lease_name, duration_s=config.lease_duration_s, identity=config.identity
+            client,
+            namespace=config.lease_namespace,
+            name=config.lease_name,
+            duration_s=config.lease_duration_s,
+            identity=config.identity,
+            one_at_a_time=bool(environ.get("POD_NAME")),
         )
         client.fence = lease.fence
         queue = DirtyQueue(clock, idle=config.debounce_idle_s, longest=config.debounce_max_s)
         cache = Cache(client, clock, changed=queue.mark, namespaces=config.watch_namespaces, timing=Timing(resync_s=config.resync_s))
-        health.ready = lambda: "" if cache.synced else "the cache is not synced"
+        health.ready = lambda: "" if cache.usable else "the cache is not synced"
 
         def scrape() -> bytes:
             metrics.watches(cache.watch_ages(), cache.unknown())

@@ -37,9 +37,13 @@ class Backoff:
     def resting(self, key: str, now: float) -> bool:
         return now < self._until.get(key, now)
 
-    def keep(self, keys: set[str]) -> None:
-        """Forgets keys that no longer exist: without it the tables would grow for ever."""
-        for key in [key for key in self._failures if key not in keys]:
+    def failures(self, key: str) -> int:
+        """How often in a row the key failed."""
+        return self._failures.get(key, 0)
+
+    def prune(self, now: float) -> None:
+        """Forgets keys that were not tried again long after they might have been: their objects are gone, and the tables must not grow."""
+        for key in [key for key, until in self._until.items() if until + self._longest < now]:
             self.succeeded(key)
 
 

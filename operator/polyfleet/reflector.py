@@ -159,10 +159,13 @@ class Reflector(Generic[State]):
     async def _watch(self, until: float) -> None:
         fruitless = 0
         while (left := until - self._clock()) > 0:
-            seen = self.last_contact
+            seen, begun = self.last_contact, self._clock()
             try:
                 await self._watch_once(max(1, int(left)))
                 fruitless = 0
+                if self._clock() - begun < self._timing.first_delay_s:
+                    # Ended as soon as it began: a proxy or a server that is going down. Asking again at once would be a tight loop.
+                    await asyncio.sleep(self._timing.first_delay_s * self._random.uniform(0.75, 1.25))
             except Gone:
                 raise
             except ApiError:

@@ -35,8 +35,10 @@ def run(apiserver: Path, scenario: Callable[[Client, str], Awaitable[Any]]) -> A
     return asyncio.run(with_client())
 
 
-def lease(client: Client, name: str, who: str, *, duration: int = 3, clock: Callable[[], float] = boot_clock) -> Lease:
-    return Lease(client, namespace="kube-system", name=name, duration_s=duration, identity=who, clock=clock)
+def lease(
+    client: Client, name: str, who: str, *, duration: int = 3, clock: Callable[[], float] = boot_clock, one_at_a_time: bool = False
+) -> Lease:
+    return Lease(client, namespace="kube-system", name=name, duration_s=duration, identity=who, clock=clock, one_at_a_time=one_at_a_time)
 
 
 def test_one_of_two_candidates_leads(apiserver: Path) -> None:
@@ -92,6 +94,20 @@ def test_an_abandoned_lease_is_taken_after_its_duration(apiserver: Path) -> None
         assert not await second._try()
         clock.leap = 601
         assert await second._try()
+
+    run(apiserver, scenario)
+
+
+def test_a_restarted_container_takes_its_predecessors_lease_at_once(apiserver: Path) -> None:
+    """A pod runs one process at a time, so its next one need not wait; another pod, or a process outside of pods, has to."""
+
+    async def scenario(client: Client, name: str) -> None:
+        await lease(client, name, "pod-1", duration=600).acquire()
+        assert not await lease(client, name, "pod-1", duration=600)._try()
+        assert not await lease(client, name, "pod-12", duration=600, one_at_a_time=True)._try()
+        restarted = lease(client, name, "pod-1", duration=600, one_at_a_time=True)
+        assert await restarted._try()
+        assert 0 < restarted.fence() <= 600
 
     run(apiserver, scenario)
 

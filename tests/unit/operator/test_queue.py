@@ -118,10 +118,11 @@ def test_backoff_is_the_same_for_the_same_seed() -> None:
 
 
 def test_backoff_forgets_what_is_gone() -> None:
-    """Keys of deleted objects do not stay for ever."""
+    """A key that nobody tried again long after it might have been is forgotten; one that still fails keeps its count."""
     backoff = Backoff()
     backoff.failed("gone", 0.0)
-    backoff.failed("here", 0.0)
-    backoff.keep({"here"})
-    assert not backoff.resting("gone", 0.0)
-    assert backoff.resting("here", 0.0)
+    for now in (0.0, 100.0, 900.0):
+        backoff.failed("here", now)
+    backoff.prune(1000.0)
+    assert backoff.failures("gone") == 0
+    assert backoff.failures("here") == 3
