@@ -90,7 +90,9 @@ def _reasons(problem: Problem, binding: Binding, stock: Stock, m: int, missing: 
     if count >= problem.wants[m].maximum:
         text = f"all {count} replicas that maxReplicas allows are placed, and they carry less than the work that is asked"
         return (ShortfallReason(Reason.SLO_UNREACHABLE, (), missing, message=text, hint=hint(Reason.SLO_UNREACHABLE, model.name, [])),)
-    if any(v.reason is not Reason.NEVER_FITS for v in verdicts):
+    # A pool that can never hold it is worth a word only while no pool that it may use could. Pools that its own rules leave out
+    # stay listed after it: both facts are needed to choose between a smaller size and a wider list.
+    if any(v.reason not in (Reason.NEVER_FITS, Reason.POOL_RESTRICTED) for v in verdicts):
         verdicts = [v for v in verdicts if v.reason is not Reason.NEVER_FITS]
     # Per pool the option that comes furthest down the list of questions, then the smallest: the least that would have to change.
     by_pool: dict[str, Verdict] = {}
