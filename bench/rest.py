@@ -19,19 +19,20 @@ WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 def _up() -> dict[str, float]:
     """Bring the sandbox up anew; its own progress lines carry the times."""
-    subprocess.run([str(BIN / "polyfleet-sandbox"), "down"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    sandbox = str(BIN / "polyfleet-sandbox")
+    for command in ("down", "up", "down"):  # the first `up` builds and loads what is missing, so that the measured one is warm
+        subprocess.run([sandbox, command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     begin = time.monotonic()
     out = subprocess.run([str(BIN / "polyfleet-sandbox"), "up"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     sys.stdout.write(out)
     stamps = [(int(m[1]) * 60 + float(m[2]), m[3]) for m in re.finditer(r"^\[ *(\d+):([\d.]+)\] (.*)$", out, re.M)]
     plane = [at for at, text in stamps if "control plane" in text and "ready" in text.lower()]
-    begun = [at for at, text in stamps if "starting the control plane" in text.lower()]
     nodes = [at for at, text in stamps if "nodes" in text and "ready" in text.lower()]
     figures = {"sandbox_up_s": time.monotonic() - begin}
     if plane:
-        figures["control_plane_ready_s"] = plane[-1] - (begun[0] if begun else 0)
+        figures["control_plane_ready_s"] = plane[-1]
     if plane and nodes:
-        figures["nodes_ready_s"] = nodes[-1] - plane[-1]
+        figures["nodes_ready_s"] = nodes[-1]  # since `up` began, the control plane included
     return figures
 
 

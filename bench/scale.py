@@ -88,7 +88,7 @@ def measure() -> dict[str, float]:
         figures = {
             "scale_models_ready_s": seconds,
             "scale_pods": float(len(pods)),
-            "scale_pods_expected": float(wanted),
+            "scale_pods_missing": float(wanted - len(pods)),
             "scale_pods_bound_to_planned_node": float(_bound_where_planned(pods)),
             "scale_pods_elsewhere": float(len(pods) - _bound_where_planned(pods)),
             "scale_devices_held_twice": float(_over_allocated(cluster, pods)),

@@ -19,30 +19,30 @@ class Values(BaseModel):
 
 
 class Global(Values):
-    imageRegistry: str = Field("", description="Put before image.repository, for mirrors.")
+    imageRegistry: str = Field(default="", description="Put before image.repository, for mirrors.")
     imagePullSecrets: list[Open] = Field(default=[], max_length=16)
 
 
 class Image(Values):
-    repository: str = Field("registry.example/polyfleet", min_length=1)
-    tag: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,128}$", description="Default: the chart's appVersion.")
-    digest: str = Field("", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Wins over tag.")
+    repository: str = Field(default="registry.example/polyfleet", min_length=1)
+    tag: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,128}$", description="Default: the chart's appVersion.")
+    digest: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Wins over tag.")
     pullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
 
 
 class Crds(Values):
     install: bool = True
-    keep: bool = Field(True, description="helm uninstall leaves the CRDs, and with them every object.")
+    keep: bool = Field(default=True, description="helm uninstall leaves the CRDs, and with them every object.")
 
 
 class LeaderElection(Values):
     namespace: str = "kube-system"
     name: str = "polyfleet"
-    leaseDuration: str = Field("15s", pattern=r"^[1-9][0-9]{0,3}s$")
+    leaseDuration: str = Field(default="15s", pattern=r"^[1-9][0-9]{0,3}s$")
 
 
 class Operator(Values):
-    replicas: int = Field(1, ge=0, le=3)
+    replicas: int = Field(default=1, ge=0, le=3)
     leaderElection: LeaderElection = LeaderElection()
     watchNamespaces: list[str] = Field(default=[], max_length=256)
     resources: Open = {}

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox import foreground, install
 from tools.paths import ROOT
 
 BIN = Path(sys.executable).parent
@@ -46,7 +47,7 @@ class Clock:
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=ROOT)
+    done = foreground.run(command, capture=True, env=env, cwd=ROOT)
     if done.returncode:
         raise DemoError(f"{Path(command[0]).name} {' '.join(command[1:])}\n{(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -54,7 +55,7 @@ def run(*command: str, env: dict[str, str] | None = None) -> str:
 
 def show(*command: str, env: dict[str, str] | None = None) -> None:
     """Run with the output going straight to the user."""
-    if subprocess.run(command, check=False, env=env, cwd=ROOT).returncode:
+    if foreground.run(command, env=env, cwd=ROOT).returncode:
         raise DemoError(f"{Path(command[0]).name} {' '.join(command[1:])} failed (its output is above)")
 
 
@@ -75,10 +76,7 @@ def only_one() -> Iterator[None]:
         handle.truncate()
         handle.write(str(os.getpid()))
         handle.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield  # the file stays: removing it would let two more demos hold two different files
 
 
 def fetch(url: str, body: dict[str, Any] | None = None, timeout_s: float = 120) -> str:
@@ -137,8 +135,6 @@ def up(clock: Clock) -> None:
     kubeconfig = run(SANDBOX, "kubeconfig").strip()
     kube = {**os.environ, "KUBECONFIG": kubeconfig}
     clock.step("chart: helm upgrade --install polyfleet charts/polyfleet")
-    from sandbox import install
-
     install.install(Path(kubeconfig))
     clock.step("models: kubectl apply -f examples/smol.yaml -f examples/three-vendors.yaml")
     show(KUBECTL, "apply", "-f", "examples/smol.yaml", "-f", "examples/three-vendors.yaml", env=kube)
@@ -153,7 +149,7 @@ def up(clock: Clock) -> None:
         clock.step(f"mdep/{model} is Ready")
     placed = json.loads(run(KUBECTL, "get", "mdep/smol", "-o", "json", env=kube))["status"]["placements"]
     for row in placed:
-        print(f"           smol runs on {row['profile']} at {row['hourlyCost']} per hour: {row['reason']}")
+        print(f"           smol runs on {row['profile']} at {row['hourlyCost']} per hour: {row['reason']} ({row['message']})")
     clock.step("one completion from every vendor's replica of three-vendors")
     pods = pods_of(kube, "three-vendors")
     for pod in pods:
@@ -168,7 +164,7 @@ def up(clock: Clock) -> None:
     show(KUBECTL, "get", "mdep,apool,hwp", env=kube)
     print(f"\nThe cluster stays up. Try:\n  export KUBECONFIG={os.path.relpath(kubeconfig, ROOT)} PATH=.venv/bin:$PATH")
     print("  kubectl get pods -o wide -L polyfleet.io/vendor        # pods of containerd, pinned by the plan")
-    print('  kubectl patch apool sandbox-ppu --type merge -p \'{"spec":{"schedulable":false}}\'; kubectl get mdep -w')
+    print("  kubectl scale mdep smol --replicas=3; kubectl get mdep -w")
     print("  kubectl get mdep three-vendors -o yaml                  # why here, why not there\nmake demo-down ends it.")
     clock.step("done")
 

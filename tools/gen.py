@@ -95,8 +95,8 @@ def lint_chart() -> int:
     ready = binaries.cached()
     helm = str(ready / "helm") if ready else shutil.which("helm")
     if not helm:
-        print("chart lint skipped: no helm built yet (polyfleet-sandbox up builds it)")
-        return 0
+        print("the chart cannot be linted: no helm is built yet; next: .venv/bin/python -m sandbox.binaries, then again")
+        return 1
     chart = str(ROOT / "charts/polyfleet")
     for args in (["lint", "--strict", chart], ["template", "polyfleet", chart, "--namespace", "polyfleet"]):
         done = subprocess.run([helm, *args], capture_output=True, text=True, check=False)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox import foreground
 from tools.paths import ROOT
 
 BIN = Path(sys.executable).parent
@@ -64,7 +64,7 @@ def run(step: Step) -> float | None:
     """Seconds it took, or None when it failed."""
     print(f"\n=== {step.name}", flush=True)
     start = time.monotonic()
-    done = subprocess.run(step.command, cwd=ROOT, env={**os.environ, **step.env}, check=False)
+    done = foreground.run(step.command, cwd=ROOT, env={**os.environ, **step.env})
     return time.monotonic() - start if done.returncode == 0 else None
 
 
@@ -85,7 +85,11 @@ def main() -> int:
     begin = time.monotonic()
     took: list[tuple[str, float]] = []
     for step in plan(args.only, args.kubeconfig):
-        seconds = run(step)
+        try:
+            seconds = run(step)
+        except KeyboardInterrupt:
+            print(f"\nstopped during: {step.name}", file=sys.stderr)
+            return 130
         if seconds is None:
             alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
             print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)

