@@ -1,16 +1,22 @@
 """`make test`: every check and test in one order, each step timed, stopping at the first step that fails.
 
-Order: static checks, unit and property tests, generated files, CRD rules and components on the real API server, then the same
-end-to-end scenarios on real and on process nodes. Where the machine allows real nodes, leaving them out is a failure.
+Order: static checks, generated files, then unit and property tests beside CRD rules and components on the real API server, then the
+same end-to-end scenarios on real and on process nodes, side by side in clusters of their own. Where the machine allows real nodes,
+leaving them out is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import select
+import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +48,11 @@ CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/c
 
 
 def e2e(nodes: str) -> Step:
-    return Step(f"end to end on {nodes} nodes", [*PYTEST, "-p", "no:randomly", "tests/e2e"], {"POLYFLEET_E2E_NODES": nodes})
+    return Step(
+        f"end to end on {nodes} nodes",
+        [*PYTEST, "-p", "no:randomly", "tests/e2e"],
+        {"POLYFLEET_E2E_NODES": nodes, "POLYFLEET_SANDBOX_STATE": str(ROOT / ".e2e" / nodes)},
+    )
 
 
 def external(kubeconfig: str) -> Step:
@@ -61,20 +71,69 @@ def node_kinds() -> list[str]:
 
 
 def run(step: Step) -> float | None:
-    """Seconds it took, or None when it failed."""
+    """Seconds it took, or None when it failed. Its output goes straight to the user."""
     print(f"\n=== {step.name}", flush=True)
     start = time.monotonic()
     done = foreground.run(step.command, cwd=ROOT, env={**os.environ, **step.env})
     return time.monotonic() - start if done.returncode == 0 else None
 
 
-def plan(only: str | None, kubeconfig: str | None) -> list[Step]:
+def run_together(steps: Sequence[Step]) -> list[float | None]:
+    """Steps that mostly wait (for a cluster, for a process) share the machine; each one's output is shown whole when it ends."""
+    print(f"\n=== together: {'; '.join(step.name for step in steps)}", flush=True)
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in steps]
+        children = [
+            subprocess.Popen(step.command, cwd=ROOT, env={**os.environ, **step.env}, stdout=out, stderr=subprocess.STDOUT, process_group=0)
+            for step, out in zip(steps, outputs, strict=True)
+        ]
+        took: dict[int, float | None] = {}
+        try:
+            while len(took) < len(children):
+                ended = next(c for c in _in_order_of_end(children) if c.pid not in took)
+                index = children.index(ended)
+                took[ended.pid] = time.monotonic() - start if ended.returncode == 0 else None
+                outputs[index].seek(0)
+                print(f"\n=== {steps[index].name}\n{outputs[index].read().decode(errors='replace')}", flush=True)
+        except KeyboardInterrupt:
+            for child in children:
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGINT)  # each takes its cluster down
+            for child in children:
+                child.wait()
+            raise
+        return [took[child.pid] for child in children]
+
+
+def _in_order_of_end(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+    """The children as they end; waits on their pidfds."""
+    waiting = {os.pidfd_open(child.pid): child for child in children if child.returncode is None}
+    try:
+        yield from (child for child in children if child.returncode is not None)
+        poll = select.poll()
+        for handle in waiting:
+            poll.register(handle, select.POLLIN)
+        while waiting:
+            for handle, _ in poll.poll():
+                poll.unregister(handle)
+                child = waiting.pop(handle)
+                os.close(handle)
+                child.wait()
+                yield child
+    finally:
+        for handle in waiting:
+            os.close(handle)
+
+
+def plan(only: str | None, kubeconfig: str | None) -> list[list[Step]]:
+    """Groups of steps; the steps of a group run together."""
     if kubeconfig:
-        return [external(kubeconfig)]
+        return [[external(kubeconfig)]]
     ends = [e2e(kind) for kind in node_kinds()]
     if only == "e2e":
-        return [BINARIES, *ends]
-    return [*STATIC, UNIT, BINARIES, GENERATED, CONTROL, *ends]
+        return [[BINARIES], ends]
+    return [*([step] for step in STATIC), [BINARIES], [GENERATED], [UNIT, CONTROL], ends]
 
 
 def main() -> int:
@@ -84,17 +143,18 @@ def main() -> int:
     args = parser.parse_args()
     begin = time.monotonic()
     took: list[tuple[str, float]] = []
-    for step in plan(args.only, args.kubeconfig):
+    for group in plan(args.only, args.kubeconfig):
         try:
-            seconds = run(step)
+            results = [run(group[0])] if len(group) == 1 else run_together(group)
         except KeyboardInterrupt:
-            print(f"\nstopped during: {step.name}", file=sys.stderr)
+            print(f"\nstopped during: {'; '.join(step.name for step in group)}", file=sys.stderr)
             return 130
-        if seconds is None:
-            alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
-            print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)
-            return 1
-        took.append((step.name, seconds))
+        for step, seconds in zip(group, results, strict=True):
+            if seconds is None:
+                alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
+                print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)
+                return 1
+            took.append((step.name, seconds))
     print("\n" + "\n".join(f"{seconds:7.1f} s  {name}" for name, seconds in took))
     print(f"{time.monotonic() - begin:7.1f} s  all")
     return 0
