@@ -153,14 +153,27 @@ def _object(folder: Path, found: state.Cluster, path: str, what: str) -> dict[st
     return read
 
 
+def service_of(model: dict[str, Any], what: str) -> str:
+    """The Service behind a model, as the model's own status tells it (http://SERVICE.NAMESPACE.svc:8000/v1)."""
+    match = re.match(r"https?://([^./:]+)\.", str(model.get("status", {}).get("url", "")))
+    if match is None:
+        raise SandboxError(f"{what} has no address yet; is the operator running? Wait: kubectl get mdep -w")
+    return match[1]
+
+
 def _url(folder: Path, target: str, namespace: str, port: int) -> str:
     match = re.fullmatch(r"(mdep|pod)/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)", target)
     if match is None:
         raise SandboxError(f"target is {target!r}; allowed: mdep/NAME or pod/NAME")
     found, kind, name = state.require(folder), match[1], match[2]
+    if not 1 <= port <= 65535:
+        raise SandboxError(f"--port is {port}; allowed: 1 to 65535")
     if found.kind == "virtual":
         raise SandboxError("virtual pods do not run, so nothing answers at an address. Use --nodes real or process")
     what = f"{kind}/{name} in namespace {namespace}"
+    if kind == "mdep":
+        path = f"/apis/polyfleet.io/v1alpha1/namespaces/{namespace}/modeldeployments/{name}"
+        name = service_of(_object(folder, found, path, what), what)
     if found.kind == "process":
         return processkind.url(folder, kind, namespace, name, port)
     if kind == "pod":

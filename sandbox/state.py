@@ -19,6 +19,8 @@ from typing import Any
 
 from sandbox.errors import SandboxError
 
+_MARK = "`polyfleet-sandbox "  # how the words in a lock begin: they make a folder a sandbox's
+
 
 def checkout() -> Path:
     """The folder that holds pyproject.toml: the working folder or one above it, else the one this package lies in."""
@@ -94,11 +96,24 @@ def require(state: Path) -> Cluster:
     return cluster
 
 
+def _is_ours(state: Path) -> bool:
+    """`down` removes the whole folder, so only a new or empty one becomes a sandbox's, or one whose lock carries our words."""
+    if not state.exists():
+        return True
+    try:
+        names = {each.name for each in state.iterdir()}
+        text = (state / "lock").read_text(errors="replace") if "lock" in names else ""
+    except OSError:  # not a folder, or a lock that is no file
+        return False
+    # A command that was killed between making its lock and writing into it leaves an empty lock alone in the folder.
+    return not names or text.startswith(_MARK) or (names == {"lock"} and not text)
+
+
 @contextlib.contextmanager
 def exclusive(state: Path, doing: str) -> Iterator[None]:
     """Let one command at a time change the cluster of a checkout. The kernel frees the lock when its holder dies."""
     path = state / "lock"
-    if state.is_dir() and any(state.iterdir()) and not path.exists():
+    if not _is_ours(state):
         raise SandboxError(f"{state} holds files that are not a sandbox's. Name an empty or new folder in POLYFLEET_SANDBOX_STATE")
     while True:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -116,8 +131,9 @@ def exclusive(state: Path, doing: str) -> Iterator[None]:
                 break
         os.close(handle)  # a `down` removed the folder between our open and our lock: this lock guards nothing
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"`polyfleet-sandbox {doing}` (process {os.getpid()})".encode(), 0)
+        words = f"{_MARK}{doing}` (process {os.getpid()})".encode()
+        os.pwrite(handle, words, 0)  # written over, cut after that: at no moment does the file lack the mark
+        os.ftruncate(handle, len(words))
         yield
     finally:
         os.close(handle)

@@ -5,8 +5,12 @@ For fault tests and benches: they kill or measure exactly the process that a pod
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 from sandbox import state
 from sandbox.errors import SandboxError
@@ -15,6 +19,24 @@ from sandbox.errors import SandboxError
 def audit_log() -> Path:
     """The audit log of the checkout's cluster: one JSON line for each request."""
     return state.state_dir() / "logs" / "audit.log"
+
+
+def audit_events() -> Iterator[dict[str, Any]]:
+    """Every request that the audit log holds, in order: first the files that the API server turned away when they were full
+    (`audit-TIME.log`, the name sorts by time), then the current one. A last line that is still being written is left out."""
+    current = audit_log()
+    with contextlib.ExitStack() as stack:
+        # The current file is opened first: when the log turns meanwhile it is among the older ones too, and is told by its inode.
+        last = stack.enter_context(current.open())
+        older = [stack.enter_context(path.open()) for path in sorted(current.parent.glob(f"{current.stem}-*{current.suffix}"))]
+        for stream in (*(each for each in older if not _same_file(each, last)), last):
+            for line in stream:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+
+def _same_file(one: TextIO, other: TextIO) -> bool:
+    return os.path.sameopenfile(one.fileno(), other.fileno())
 
 
 def container_pid(pod_uid: str, container_id: str) -> int:

@@ -252,7 +252,9 @@ def _build(plan: Plan, missing: list[str], progress: Progress) -> None:
         folder = plan.folders[module]
         fresh = folder / f".{name}.{os.getpid()}"
         try:
-            _compile([plan.go, "build", "-trimpath", "-ldflags", plan.flags[module], "-o", str(fresh), package], _ROOM / module, name)
+            # No stamp of this checkout's commit: a program depends on its module alone, and git may refuse to read another user's checkout.
+            words = ["build", "-trimpath", "-buildvcs=false", "-ldflags", plan.flags[module], "-o", str(fresh), package]
+            _compile([plan.go, *words], _ROOM / module, name)
             fresh.replace(folder / name)
         finally:
             fresh.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import cluster, devices, fleet, processkind, realnode, state, virtual
+from sandbox import cluster, devices, dns, fleet, processkind, realnode, state, virtual
 from sandbox.errors import SandboxError
 
 _READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -93,6 +93,22 @@ def test_addresses_of_real_nodes_do_not_meet(tmp_path: Any) -> None:
     assert [node.address for node in nodes] == ["10.77.0.10", "10.77.0.11", "10.77.0.12", "10.77.0.13"]
     assert [node.pods for node in nodes] == ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "10.244.3.0/24"]
     assert realnode.CONTROL_ADDRESS not in [node.address for node in nodes]
+
+
+def test_pods_ask_the_address_where_cluster_dns_answers(tmp_path: Any) -> None:
+    """The kubelet writes this address into each pod's resolv.conf; CoreDNS listens there."""
+    node = realnode.layout(tmp_path, fleet.load("tiny").nodes)[0]
+    config = realnode._kubelet_config(node, "/pods")
+    assert (config["clusterDNS"], config["clusterDomain"]) == (["10.77.0.1"], "cluster.local")
+    assert dns.corefile(realnode.DNS_ADDRESS, tmp_path / "k").count("bind 10.77.0.1\n") == 2
+
+
+def test_cluster_dns_reads_what_it_answers_for_and_nothing_else() -> None:
+    """No Secrets, no pods, no writing; and the rights belong to its own user alone."""
+    (_, role), (_, binding) = dns.rights()
+    granted = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert granted == {(resource, verb) for resource in ("namespaces", "services", "endpointslices") for verb in ("list", "watch")}
+    assert [subject["name"] for subject in binding["subjects"]] == ["polyfleet-sandbox:dns"]
 
 
 def test_paths_with_quotes_survive_the_mount_script(tmp_path: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,33 @@ def test_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="files that are not a sandbox's"), state.exclusive(tmp_path, "up"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("lock", ["", "4711\n"])
+def test_foreign_folder_with_a_file_called_lock_is_refused(tmp_path: Path, lock: str) -> None:
+    """Many programs keep a file called `lock`: it is the words in it that make a folder a sandbox's."""
+    (tmp_path / "lock").write_text(lock)
+    (tmp_path / "data.db").write_text("x")
+    with pytest.raises(SandboxError, match="files that are not a sandbox's"), state.exclusive(tmp_path, "down"):
+        pass
+    assert (tmp_path / "lock").read_text() == lock
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("x"), lambda path: (path / "lock").mkdir(parents=True)])
+def test_file_in_place_of_the_folder_or_folder_in_place_of_the_lock_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Neither is anything that a sandbox makes."""
+    make(tmp_path / "s")
+    with pytest.raises(SandboxError, match="files that are not a sandbox's"), state.exclusive(tmp_path / "s", "up"):
+        pass
+
+
+def test_folder_of_a_command_that_was_killed_is_taken_up(tmp_path: Path) -> None:
+    """Killed at once, a command leaves an empty lock; killed later, its words and files. Both folders are a sandbox's."""
+    (tmp_path / "lock").touch()
+    with state.exclusive(tmp_path, "up"):
+        (tmp_path / "cluster.json").write_text("{}")
+    with state.exclusive(tmp_path, "down"):
+        assert (tmp_path / "lock").read_text() == f"`polyfleet-sandbox down` (process {os.getpid()})"
 
 
 def test_cluster_file_reads_back(tmp_path: Path) -> None:
