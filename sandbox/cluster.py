@@ -239,7 +239,7 @@ def _refresh_images(folder: Path, running: state.Cluster, out: Progress, say: St
     changed = [reference for reference, path in sorted(archives.items()) if running.images.get(reference) != str(path)]
     if not changed:
         return
-    say(f"loading changed images: {', '.join(changed)}")
+    say(f"loading changed images, for pods that start from now on: {', '.join(changed)}")
     nodes = realnode.layout(folder, fleet.parse(running.fleet_text, running.fleet).nodes)
     with ThreadPoolExecutor(max_workers=2) as pool:
         jobs = [pool.submit(realnode.import_image, folder, node, archives[reference]) for node in nodes for reference in changed]
