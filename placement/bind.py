@@ -1,29 +1,40 @@
 """From counts to nodes: which replica stops, on which node each start lands, what it must wait for.
 
-Starts of a cell are placed in descending size. For sizes that form a chain every choice among the nodes that still fit succeeds
-(`bins`), so the choice is free for the future and for safety. Among fitting nodes, in this order:
+Starts of a cell are placed in descending size, replicas over several nodes first. For sizes that form a chain every choice among the nodes
+that still fit succeeds (`bins`), so the choice is free for the future and for safety. Among fitting nodes, in this order:
 
 1. not the node that would hold all replicas of the model, if it has more than one;
 2. a node that has the devices now before one that must wait for a stop;
-3. single devices of an aligned cell: half-used blocks first;
+3. single devices of a cell with blocks or rings: half-used blocks and rings first;
 4. best fit: the fewest free blocks left over;
 5. the sorted name.
 
-For other sizes the solver's cut of each node says how many requests of a size it takes.
+For other sizes the solver's cut of each node says how many requests of a size it takes; without one, best fit may fail (BindError).
+`rooms` keeps the nodes of a cell ordered, so a start costs the logarithm of the cell's nodes.
+
+A start over several nodes names them all, sorted and joined by commas, and so do its assignment and the replica that it becomes.
+
+Which replicas stop (`choose_stops`, for counts that say only how many of an option and cell go): not serving first, then those on nodes
+that take no new work, then on the emptiest nodes, so that whole nodes come free.
+
+Cells whose pool's own scheduler chooses nodes (`exact_nodes` off): the node named here is a forecast. `begin_now` says which starts may
+begin: one per such cell at a time, so that each is planned again from where the last one really landed. The counts of the plan are not cut
+down to that one: they are the target, and a target that hid them would send the others to dearer cells.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from placement.nodes import Bin, alignment, blocks_of
 from placement.problem import Problem, Way
-from placement.types import Assignment, ReplicaState, Start
-
-
-class BindError(RuntimeError):
-    """Counts that fit no nodes: the rows of `bins` were not met. The caller falls back."""
+from placement.rooms import BindError as BindError
+from placement.rooms import Room as Room
+from placement.rooms import Rooms
+from placement.rooms import rooms_of as rooms_of
+from placement.shapes import blocks_of, request
+from placement.types import Assignment, ReplicaState, Snapshot, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +45,8 @@ class Binding:
     starts: tuple[Start, ...]
 
 
-@dataclass(slots=True)
-class Room:
-    """What is left on one node while starts are placed. `waits` are replicas whose devices come later, in the order to use them."""
-
-    bin: Bin
-    align: int
-    free: int
-    blocks: int
-    free_now: int
-    blocks_now: int
-    waits: list[tuple[str, int, int]]
-    used: list[str] = field(default_factory=list)
-
-    def fits(self, size: int, blocks: int) -> bool:
-        return self.free >= size and self.blocks >= blocks
-
-    def fits_now(self, size: int, blocks: int) -> bool:
-        return self.free_now >= size and self.blocks_now >= blocks
-
-    def half_used(self) -> bool:
-        return self.free > self.align * self.blocks
-
-    def take(self, size: int, blocks: int) -> tuple[str, ...]:
-        """Takes the devices; returns the replicas that must be gone first."""
-        waited = not self.fits_now(size, blocks)
-        while not self.fits_now(size, blocks):
-            replica, units, whole = self.waits.pop(0)
-            self.used.append(replica)
-            self.free_now += units
-            self.blocks_now += whole
-        self.free, self.blocks = _less(self.free, self.blocks, size, blocks, self.align)
-        self.free_now, self.blocks_now = _less(self.free_now, self.blocks_now, size, blocks, self.align)
-        return tuple(sorted(self.used)) if waited or self.used else ()
-
-
-def _less(free: int, blocks: int, size: int, taken: int, align: int) -> tuple[int, int]:
-    free -= size
-    # A single device takes a half-used block's rest if there is one, else it breaks a block.
-    blocks = min(blocks - taken, free // align) if align > 1 else blocks - taken
-    return free, blocks
-
-
-def bind(problem: Problem, starts: tuple[int, ...], stops: tuple[int, ...], slots: dict[int, dict[str, dict[int, int]]]) -> Binding:
-    stopped: dict[str, list[str]] = {}
+def bind(problem: Problem, starts: Sequence[int], stops: Sequence[int], slots: Mapping[int, dict[str, dict[int, int]]]) -> Binding:
+    """Counts of starts per way and of stops per group, and the cut of each node where sizes are no chain. BindError if they do not fit."""
     stop_order: list[tuple[int, str]] = []
     kept: Counter[tuple[str, str, str, str]] = Counter()
     on_node: Counter[tuple[int, str]] = Counter()
@@ -85,41 +54,33 @@ def bind(problem: Problem, starts: tuple[int, ...], stops: tuple[int, ...], slot
     keep: list[str] = []
     for g in problem.groups:
         gone = stops[g.index]
-        stopped.setdefault(g.node, []).extend(g.ids[:gone])
         stop_order += [(-problem.rank[g.model], replica) for replica in g.ids[:gone]]
         keep += g.ids[gone:]
         left = len(g.ids) - gone
         if left:
             where = "" if g.cell is None else problem.cells[g.cell].name
             kept[(problem.models[g.model].name, g.option or "", where, g.node)] += left
-        on_node[(g.model, g.node)] += left
-        total[g.model] += left
+            on_node[(g.model, g.node)] += left
+            total[g.model] += left
+    by_cell: dict[int, list[Way]] = {}
     for way in problem.ways:
-        total[way.model] += starts[way.index]
+        if starts[way.index]:
+            total[way.model] += starts[way.index]
+            by_cell.setdefault(way.cell, []).append(way)
 
-    rooms = rooms_of(problem, stops)
-    placed: list[tuple[Way, Start]] = []
-    for cell in sorted({w.cell for w in problem.ways}):
-        mine = [w for w in problem.ways if w.cell == cell and starts[w.index]]
-        mine.sort(key=lambda w: (-w.size, problem.rank[w.model], problem.models[w.model].name, problem.options[w.option].id))
-        cuts = slots.get(cell)
-        left_in_cut = None if cuts is None else {node: Counter(sizes) for node, sizes in cuts.items()}
+    rooms = rooms_of(problem, stops, only=set(by_cell))
+    placed: list[tuple[int, Start]] = []
+    for cell, mine in sorted(by_cell.items()):
+        mine.sort(key=lambda w: _order(problem, w))
+        ordered = Rooms(problem, cell, rooms.get(cell, []), slots.get(cell))
         for way in mine:
-            for _ in range(starts[way.index]):
-                room = _choose(problem, way, rooms.get(cell, []), on_node, total, left_in_cut)
-                after = room.take(way.size, blocks_of(problem.cells[cell], way.size))
-                on_node[(way.model, room.bin.node)] += 1
-                start = Start(
-                    model=problem.models[way.model].name,
-                    option=problem.options[way.option].id,
-                    cell=problem.cells[cell].name,
-                    node=room.bin.node,
-                    after=after,
-                )
-                placed.append((way, start))
+            for start in _starts(problem, way, starts[way.index], ordered, on_node, total):
+                placed.append((problem.rank[way.model], start))
                 kept[(start.model, start.option, start.cell, start.node)] += 1
-    # Starts that need nobody's devices first within a rank: they can begin at once.
-    placed.sort(key=lambda p: (problem.rank[p[0].model], len(p[1].after) > 0, p[1].model, p[1].option, p[1].node, p[1].after))
+    # Within a rank the starts that need nobody's devices first: they can begin at once. Of those the larger first: a single device that
+    # begins together with a larger request must not take the half of the card or ring that the other was promised.
+    size = {o.id: -o.devices for o in problem.options}
+    placed.sort(key=lambda p: (p[0], len(p[1].after) > 0, size[p[1].option], p[1].model, p[1].option, p[1].node, p[1].after))
     return Binding(
         assignments=tuple(Assignment(*key, replicas=count) for key, count in sorted(kept.items())),
         keep=tuple(sorted(keep)),
@@ -128,47 +89,70 @@ def bind(problem: Problem, starts: tuple[int, ...], stops: tuple[int, ...], slot
     )
 
 
-def rooms_of(problem: Problem, stops: tuple[int, ...]) -> dict[int, list[Room]]:
-    draining = {r.id for r in problem.snapshot.replicas if r.state is ReplicaState.DRAINING}
-    rooms: dict[int, list[Room]] = {}
-    for b in problem.bins:
-        waits = [w for w in b.draining if w[0] in draining]
-        free, blocks = b.free, b.blocks
-        for group, units, whole in b.gains:
-            for replica in problem.groups[group].ids[: stops[group]]:
-                waits.append((replica, units, whole))
-                free += units
-                blocks += whole
-        room = Room(b, alignment(problem.cells[b.cell]), free, blocks, b.free_now, b.blocks_now, waits)
-        rooms.setdefault(b.cell, []).append(room)
-    return rooms
+def _order(problem: Problem, way: Way) -> tuple[bool, int, int, str, str]:
+    option = problem.options[way.option]
+    return option.span == 1, -request(option), problem.rank[way.model], problem.models[way.model].name, option.id
 
 
-def _choose(
-    problem: Problem,
-    way: Way,
-    rooms: list[Room],
-    on_node: Counter[tuple[int, str]],
-    total: Counter[int],
-    cut: dict[str, Counter[int]] | None,
-) -> Room:
-    cell = problem.cells[way.cell]
-    blocks = blocks_of(cell, way.size)
-    best: Room | None = None
-    best_key: tuple[bool, bool, bool, int, str] | None = None
-    for room in rooms:
-        node = room.bin.node
-        if not room.fits(way.size, blocks) or not room.bin.takes(cell, way.size):
-            continue
-        if cut is not None and blocks and cut.get(node, Counter())[blocks] < 1:
-            continue
-        alone = total[way.model] > 1 and on_node[(way.model, node)] + 1 == total[way.model]
-        breaks = blocks == 0 and not room.half_used()
-        key = (alone, not room.fits_now(way.size, blocks), breaks, room.blocks if room.align > 1 and blocks else room.free, node)
-        if best_key is None or key < best_key:
-            best, best_key = room, key
-    if best is None:
-        raise BindError(f"no node of {cell.name} takes {way.size} devices: the counts of the plan do not fit")
-    if cut is not None and blocks:
-        cut[best.bin.node][blocks] -= 1
-    return best
+def _starts(problem: Problem, way: Way, count: int, rooms: Rooms, on_node: Counter[tuple[int, str]], total: Counter[int]) -> list[Start]:
+    option, cell = problem.options[way.option], problem.cells[way.cell]
+    size = request(option)
+    blocks = blocks_of(cell, size)
+    result: list[Start] = []
+    for _ in range(count):
+        if option.span > 1:
+            node, after = rooms.take_whole(size, blocks, option.span)
+        else:
+            room = rooms.best(size, blocks, avoid=_holds_the_others(on_node, way.model, total[way.model] - 1))
+            if room is None:
+                raise BindError(f"no node of {cell.name} takes {size} devices: the counts of the plan do not fit")
+            node, after = room.bin.node, rooms.take(room, size, blocks)
+        on_node[(way.model, node)] += 1
+        result.append(Start(problem.models[way.model].name, option.id, cell.name, node, after))
+    return result
+
+
+def _holds_the_others(on_node: Counter[tuple[int, str]], model: int, others: int) -> Callable[[str], bool]:
+    """Only a node that holds all other replicas of the model could come to hold them all."""
+    return lambda node: others > 0 and on_node[(model, node)] == others
+
+
+def choose_stops(problem: Problem, going: Mapping[tuple[int, str | None, int | None], int]) -> tuple[int, ...]:
+    """Stops per group for numbers of replicas to go per (model, option id, cell): those of a cell that is above its share.
+
+    Not serving first, then nodes that take no new work, then the emptiest node, then its name. BindError if fewer may stop.
+    """
+    stops = [0] * len(problem.groups)
+    left = {key: count for key, count in going.items() if count > 0}
+    for g in sorted(problem.groups, key=lambda g: (g.preference, g.node, g.index)):
+        key = (g.model, g.option, g.cell)
+        if g.stoppable and left.get(key):
+            stops[g.index] = min(len(g.ids), left[key])
+            left[key] -= stops[g.index]
+    for (model, option, _), count in sorted(left.items(), key=str):
+        if count:
+            raise BindError(f"{problem.models[model].name}: {count} replicas of {option} more than may stop")
+    return tuple(stops)
+
+
+def begin_now(snapshot: Snapshot, starts: Sequence[Start]) -> tuple[Start, ...]:
+    """The starts that may begin, of those in a plan: all in cells whose nodes we choose, one at a time in each other cell.
+
+    A replica that is pending there, or nowhere yet with a profile of that cell, is the one.
+    """
+    loose = {c.name: c for c in snapshot.cells if not c.exact_nodes}
+    cell_of = {n.name: n.cell for n in snapshot.nodes}
+    profiles = {o.id: o.profile for o in snapshot.options}
+    busy: set[str] = set()
+    for r in snapshot.replicas:
+        if r.state is ReplicaState.PENDING:
+            at = cell_of.get(r.node.split(",")[0])
+            busy |= {at} if at is not None else {name for name, c in loose.items() if c.profile == profiles.get(r.option or "", c.profile)}
+    result: list[Start] = []
+    for start in starts:
+        if start.cell in loose:
+            if start.cell in busy:
+                continue
+            busy.add(start.cell)
+        result.append(start)
+    return tuple(result)

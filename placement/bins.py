@@ -1,114 +1,113 @@
-"""Rows that say which starts fit the nodes of a cell: exact, and without a variable per node and model.
+"""Rows that say which requests fit the nodes of a cell: exact, and without a variable per node and model.
 
 Sizes in use that form a divisibility chain (1|2|4|8|16): counts n_s fit the nodes **if and only if**, for every size s_j,
 
     sum over i >= j of (s_i / s_j) * n_i  <=  A_j,      A_j = sum over nodes of floor(free / s_j)
 
-because placing in descending size leaves exactly A_j - sum_{i>j} (s_i/s_j) n_i chunks of s_j, whichever nodes were chosen before. A node
-on which replicas may be stopped contributes an integer a_nj with s_j * a_nj <= free + sum of what the stops give, so two small stops on
-one node add up to one large chunk (and a stop on another node does not). The same holds for whole aligned blocks in place of devices;
-single devices of an aligned cell need no partner and only have a row on the sum.
+because placing in descending size leaves exactly A_j - sum_{i>j} (s_i/s_j) n_i chunks of s_j, whichever nodes were chosen before. So do
+whole aligned blocks in place of devices, rings (a full ring is a link of the chain) and levels above the node: a replica over g nodes is g
+requests of a whole node, any of the cell. Single devices of a cell with blocks or rings need no partner: one row on the sum.
 
-Sizes that are no chain (1, 2, 3, ...; 6 beside 4): nodes of equal free size share integers over cutting patterns (every maximal multiset
-of sizes that fits); a node with possible stops has its own count per size. `slots` reads the cut of every node back from a solution.
+Sizes that are no chain (1, 2, 3, ...; 6 beside 4; halves of rings): places of equal free parts share integers over cutting patterns (every
+maximal multiset of requests that fits).
+
+**What may stop.** `add_cell` knows the node of each replica: a node contributes an integer a_nj with s_j * a_nj <= free + sum of what the
+stops give, so two small stops on one node add up to one large chunk (and a stop on another node does not). Where it is not known which
+devices a stop frees (rings), or which node a start gets (`exact_nodes` off), a stop gives a place of the replica's own size instead; on a
+node with rings a binary says that everything goes and all rings are full.
+
+**In place** (`chunk_counts`, `patterns_in_place`, for counts per option and cell that include what keeps running): bins are the free places
+and one place per replica that may stop. Enough for every plan, for a kept replica that the packing put elsewhere swaps with the contents of
+its own place, which are no larger. Replicas that may not stop, or whose node takes no new work, are no bins.
+
+Conservative, never wrong: a node larger than the cell's full node gives no whole node while replicas over several nodes are in question; a
+node that is not exactly the size that a whole-node cell asks for gives single devices only. `cuts` holds how a solution cuts each node.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from placement.cuts import MAX_PATTERNS as MAX_PATTERNS
+from placement.cuts import Cuts as Cuts
+from placement.cuts import Demands, add_patterns, add_places, sources
 from placement.form import Coefficients, Form, add
-from placement.nodes import Bin, alignment, blocks_of
+from placement.nodes import Bin, full_place, own_place
 from placement.problem import Problem
+from placement.shapes import Multiset, Place, blocks_of, chain, chunks, loose_singles, parts_of, place_patterns, request, ring_of
 from placement.types import Cell
 
-MAX_PATTERNS = 400  # above it (about: all sizes 1..16 on nodes of 18) a count per node and size is smaller
+
+@dataclass(frozen=True, slots=True)
+class BinClass:
+    """`count` equal places, each cut by one of the patterns: ((size in devices on one node, how many), ...)."""
+
+    place: Place
+    count: int
+    patterns: tuple[Multiset, ...]
 
 
-@dataclass(slots=True)
-class Cuts:
-    """How to read the cut of each node of one cell that has no chain. Sizes in blocks."""
+@dataclass(frozen=True, slots=True)
+class PatternRows:
+    """In place, sizes that are no chain: sum of z over a class <= its count; n_s <= sum (pattern count) z per size on one node.
 
-    patterns: list[tuple[list[str], list[tuple[int, dict[int, int]]]]] = field(default_factory=list)  # nodes, (variable, multiset)
-    counts: list[tuple[str, dict[int, int]]] = field(default_factory=list)  # node, size -> variable
+    A replica over g nodes counts as g requests of `node_size`. `units` bounds the sum of all devices where single devices are in no
+    pattern (cells with blocks or rings); None = size 1 is in the patterns like any other.
+    """
 
-    def slots(self, values: list[int]) -> dict[str, dict[int, int]]:
-        """Per node: size in blocks -> how many of them the solution cuts."""
-        result: dict[str, dict[int, int]] = {}
-        for nodes, patterns in self.patterns:
-            free = iter(nodes)
-            for variable, multiset in patterns:
-                for _ in range(values[variable]):
-                    result[next(free)] = dict(multiset)
-        for node, counts in self.counts:
-            result[node] = {size: values[v] for size, v in counts.items()}
-        return result
+    classes: tuple[BinClass, ...]
+    node_size: int | None
+    units: int | None
 
 
-def is_chain(sizes: list[int]) -> bool:
-    return all(b % a == 0 for a, b in pairwise(sizes))
-
-
-def maximal_patterns(sizes: list[int], capacity: int) -> list[dict[int, int]]:
-    """Every multiset of the sizes that fits the capacity and to which nothing can be added."""
-    ordered = sorted(sizes, reverse=True)
-    smallest = ordered[-1] if ordered else capacity + 1
-    found: list[dict[int, int]] = []
-
-    def fill(position: int, left: int, chosen: dict[int, int]) -> None:
-        if position == len(ordered):
-            if left < smallest:
-                found.append(dict(chosen))
-            return
-        size = ordered[position]
-        for count in range(left // size, -1, -1):
-            if count:
-                chosen[size] = count
-            fill(position + 1, left - count * size, chosen)
-            chosen.pop(size, None)
-
-    fill(0, capacity, {})
-    return found
+def bins_of(problem: Problem, cell: int) -> list[Bin]:
+    return [b for b in problem.bins if b.cell == cell]
 
 
 def add_cell(form: Form, problem: Problem, cell: int, starts: dict[int, int], stops: dict[int, int]) -> Cuts | None:
     """`starts`: way -> variable (of this cell); `stops`: group -> variable. Returns how to read node cuts where sizes are no chain."""
     where = problem.cells[cell]
-    bins = [b for b in problem.bins if b.cell == cell]
-    by_size: dict[int, list[int]] = {}
+    by_pod: Demands = {}
+    spans = False
     for way, variable in sorted(starts.items()):
-        by_size.setdefault(problem.ways[way].size, []).append(variable)
-    if not by_size:
+        option = problem.options[problem.ways[way].option]
+        by_pod.setdefault(request(option), []).append((variable, option.span))
+        spans = spans or option.span > 1
+    if not by_pod:
         return None
-    if alignment(where) > 1 and 1 in by_size:
-        _unit_row(form, bins, by_size, stops)
-    if where.whole_node_only:
-        bins = [_whole(where, b, max(by_size)) for b in bins]
-    blocks: dict[int, list[int]] = {}
-    for size, variables in sorted(by_size.items()):
-        in_blocks = blocks_of(where, size)
-        if in_blocks:
-            blocks.setdefault(in_blocks, []).extend(variables)
-    sizes = sorted(blocks)
-    if not sizes:
+    bins = bins_of(problem, cell)
+    if loose_singles(where) and 1 in by_pod:
+        _unit_row(form, bins, by_pod, stops)
+    bins = [_capped(where, b, max(by_pod), spans) for b in bins]
+    pods: Demands = {size: requests for size, requests in sorted(by_pod.items()) if blocks_of(where, size)}
+    if not pods:
         return None
-    if is_chain(sizes):
-        _chunk_rows(form, problem, bins, blocks, stops)
+    if ring_of(where) is not None or not where.exact_nodes:
+        return add_places(form, where, sources(form, problem, where, bins, stops), pods)
+    in_blocks: Demands = {blocks_of(where, size): requests for size, requests in pods.items()}
+    if chain(where, list(pods)):
+        _chunk_rows(form, problem, bins, in_blocks, stops)
         return None
-    return _patterns(form, problem, bins, blocks, stops)
+    return add_patterns(form, problem, bins, in_blocks, stops)
 
 
-def _whole(where: Cell, b: Bin, size: int) -> Bin:
-    """A node that is not exactly this size offers single devices only: what it can give is capped to one chunk less."""
-    return b if b.takes(where, size) else replace(b, blocks=min(b.blocks, size - 1), gains=())
+def _capped(where: Cell, b: Bin, size: int, spans: bool) -> Bin:
+    """A node that is not exactly the size that must be whole gives one block less than such a request, and no stop makes it whole."""
+    must = size if where.whole_node_only and size > 1 else where.per_node if spans else None
+    if must is None or b.installed <= must:  # a smaller node can never give so much
+        return b
+    most = blocks_of(where, must) - 1
+    rings = tuple(min(r, max(0, min(parts_of(where, must)) - 1)) for r in b.rings)
+    return replace(b, blocks=min(b.blocks, most), rings=rings, gains=(), draining=(), empties=False)
 
 
-def _unit_row(form: Form, bins: list[Bin], by_size: dict[int, list[int]], stops: dict[int, int]) -> None:
+def _unit_row(form: Form, bins: list[Bin], by_pod: Demands, stops: dict[int, int]) -> None:
     row: Coefficients = {}
-    for size, variables in sorted(by_size.items()):
-        for variable in variables:
-            add(row, variable, float(size))
+    for size, requests in sorted(by_pod.items()):
+        for variable, times in requests:
+            add(row, variable, float(size * times))
     for b in bins:
         for group, units, _ in b.gains:
             if group in stops:
@@ -116,14 +115,14 @@ def _unit_row(form: Form, bins: list[Bin], by_size: dict[int, list[int]], stops:
     form.row(row, "<=", float(sum(b.free for b in bins)))
 
 
-def _chunk_rows(form: Form, problem: Problem, bins: list[Bin], blocks: dict[int, list[int]], stops: dict[int, int]) -> None:
-    sizes = sorted(blocks)
+def _chunk_rows(form: Form, problem: Problem, bins: list[Bin], pods: Demands, stops: dict[int, int]) -> None:
+    sizes = sorted(pods)
     for size in sizes:
         row: Coefficients = {}
         for larger in sizes:
             if larger >= size:
-                for variable in blocks[larger]:
-                    add(row, variable, float(larger // size))
+                for variable, times in pods[larger]:
+                    add(row, variable, float(times * (larger // size)))
         bound = 0
         for b in bins:
             gains = [(stops[g], gain, len(problem.groups[g].ids)) for g, _, gain in b.gains if g in stops and gain]
@@ -148,42 +147,75 @@ def _chunk_rows(form: Form, problem: Problem, bins: list[Bin], blocks: dict[int,
         form.row(row, "<=", float(bound))
 
 
-def _patterns(form: Form, problem: Problem, bins: list[Bin], blocks: dict[int, list[int]], stops: dict[int, int]) -> Cuts:
-    sizes = sorted(blocks)
-    cuts = Cuts()
-    supply: dict[int, Coefficients] = {s: {} for s in sizes}
-    classes: dict[int, list[str]] = {}
-    own: list[Bin] = []
-    for b in bins:
-        if any(g in stops and gain for g, _, gain in b.gains):
-            own.append(b)
-        elif b.blocks >= sizes[0]:
-            classes.setdefault(b.blocks, []).append(b.node)
-    for capacity, nodes in sorted(classes.items()):
-        patterns = maximal_patterns(sizes, capacity)
-        if len(patterns) > MAX_PATTERNS:
-            own.extend(b for b in bins if b.node in nodes)
-            continue
-        variables = [(form.variable(0.0, float(len(nodes))), p) for p in patterns]
-        form.row({v: 1.0 for v, _ in variables}, "<=", float(len(nodes)))
-        for v, p in variables:
-            for size, count in p.items():
-                add(supply[size], v, float(count))
-        cuts.patterns.append((nodes, variables))
-    for b in sorted(own, key=lambda x: x.node):
-        gains = [(stops[g], gain, len(problem.groups[g].ids)) for g, _, gain in b.gains if g in stops and gain]
-        most = b.blocks + sum(gain * count for _, gain, count in gains)
-        counts = {s: form.variable(0.0, float(most // s)) for s in sizes if s <= most}
-        row: Coefficients = {v: float(s) for s, v in counts.items()}
-        for variable, gain, _ in gains:
-            add(row, variable, -float(gain))
-        form.row(row, "<=", float(b.blocks))
-        for s, v in counts.items():
-            add(supply[s], v, 1.0)
-        cuts.counts.append((b.node, counts))
+def chunk_counts(problem: Problem, cell: int, sizes: Sequence[int], *, repack: bool = False) -> dict[int, int]:
+    """Size in devices of a replica -> A: rows sum_{i>=j} (s_i / s_j) * n_i <= A_j are exact for sizes that form a chain, else necessary.
+
+    The counts n include what keeps running among the replicas that may stop. A size above the cell's full node is a replica over several
+    nodes. `repack`: as if every replica that may stop had been taken off its node first, so what it leaves joins what is free beside it;
+    the difference to the rows in place is what moving could win, and only that.
+    """
+    where = problem.cells[cell]
+    node, places, units = _in_place(problem, cell, sizes, repack)
+    result: dict[int, int] = {}
     for size in sizes:
-        row = dict.fromkeys(blocks[size], 1.0)
-        for variable, supplied in supply[size].items():
-            add(row, variable, -supplied)
-        form.row(row, "<=", 0.0)
-    return cuts
+        pod = size if node is None or size <= node else node
+        if size != pod and (node is None or size % node):
+            result[size] = 0
+            continue
+        if blocks_of(where, pod) == 0:
+            result[size] = units
+            continue
+        need = parts_of(where, pod)
+        result[size] = sum(count * chunks(place, need) for place, count in places.items()) // (size // pod)
+    return result
+
+
+def patterns_in_place(problem: Problem, cell: int, sizes: Sequence[int], *, repack: bool = False) -> PatternRows:
+    """The rows for sizes (devices of a replica) that are no chain; exact as `chunk_counts` is for chains."""
+    where = problem.cells[cell]
+    node, places, units = _in_place(problem, cell, sizes, repack)
+    pods = sorted({s if node is None or s <= node else node for s in sizes})
+    needs = {parts_of(where, s): s for s in pods if blocks_of(where, s)}
+    name = {sum(need): size for need, size in needs.items()}
+    classes: list[BinClass] = []
+    for place, count in sorted(places.items()):
+        cuts = place_patterns(place, tuple(sorted(needs)))
+        named = tuple(tuple((name[blocks], n) for blocks, n in cut) for cut in cuts if cut)
+        if named:
+            classes.append(BinClass(place, count, named))
+    return PatternRows(tuple(classes), node, units if loose_singles(where) and 1 in pods else None)
+
+
+def is_chain_cell(problem: Problem, cell: int, sizes: Sequence[int]) -> bool:
+    """Whether `chunk_counts` is exact for replicas of these sizes (devices) in this cell."""
+    where = problem.cells[cell]
+    return chain(where, sorted({s if where.per_node is None else min(s, where.per_node) for s in sizes}))
+
+
+def _in_place(problem: Problem, cell: int, sizes: Sequence[int], repack: bool) -> tuple[int | None, Counter[Place], int]:
+    """The full node's size, places with their number, and the sum of units."""
+    where = problem.cells[cell]
+    node = where.per_node
+    spans = node is not None and any(s > node for s in sizes)
+    largest = max((s if node is None else min(s, node) for s in sizes), default=0)
+    ringed = ring_of(where) is not None
+    places: Counter[Place] = Counter()
+    units = 0
+    for b in bins_of(problem, cell):
+        count = {g: len(problem.groups[g].ids) for g, _, _ in b.gains}
+        units += b.free + sum(u * count[g] for g, u, _ in b.gains)
+        now = _capped(where, b, largest, spans)
+        if repack and now.gains and (not ringed or now.empties):
+            total = now.blocks + sum(gain * count[g] for g, _, gain in now.gains)
+            places[full_place(where, now) if ringed else (total,)] += 1
+            continue
+        places[now.rings if ringed else (now.blocks,)] += 1
+        if ringed:
+            for _, held, _ in now.draining:
+                places[own_place(where, held)] += 1
+        for g, held, _ in b.gains:
+            # A single device beside blocks has none: while it is kept, no row would count it.
+            place = own_place(where, held)
+            if now is b or held < largest:
+                places[place] += count[g]
+    return node, Counter({p: n for p, n in places.items() if any(p)}), units

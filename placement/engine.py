@@ -1,23 +1,30 @@
 """`plan`: snapshot and demand in, a checked plan out, whatever the solvers do.
 
-Ladder: HiGHS, CBC, greedy; the old plan as the last step down. A plan leaves only if `check` finds no fault in it. Stateless: everything
-that a plan depends on is in its arguments.
+Small fleets are solved whole in the general form, in passes; large ones by columns, split and polish (`fleetplan`). Ladder of solvers:
+HiGHS, CBC, greedy; the old plan as the last step down. A plan leaves only if `check` finds no fault in it, and the plan that keeps
+everything stays unless another is better in the order of the goals. Stateless: everything that a plan depends on is in its arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from placement import _solver, general, greedy
+from placement import _solver, fleetplan, general, greedy
+from placement import value as worth
 from placement.bind import BindError, Binding, bind
 from placement.check import check
-from placement.explain import explain_plan, loss_of
+from placement.finish import How, finish
+from placement.general import Counts
 from placement.problem import Problem, build
 from placement.snapshot import demand_by_model, normalised, validated
-from placement.types import DEFAULT, Demand, Effort, Outcome, Plan, Snapshot, Warm
+from placement.steady import steady
+from placement.types import DEFAULT, Demand, Effort, Outcome, Plan, RowPrice, Snapshot, Warm
 
 # A plan is called optimal up to this relative distance from its bound.
 OPTIMAL_GAP = 1e-4
+
+Report = Callable[[Plan], None]
 
 
 def plan(
@@ -27,23 +34,30 @@ def plan(
     warm: Warm | None = None,
     effort: Effort = DEFAULT,
     solvers: Sequence[str] | None = None,
+    report: Report | None = None,
 ) -> tuple[Plan, Warm]:
-    """The plan for this snapshot. `solvers` overrides the ladder of healthy solvers (tests; an empty list is greedy only)."""
+    """The plan for this snapshot, and what a later call may start from. PlacementError for input that makes no sense, nothing else.
+
+    The plan covers `effective(demand, warm)`: the demand itself, or what the standing plan covers while the demand stays within +-5 % of
+    it. `solvers` overrides the ladder of healthy solvers (tests; an empty list is greedy only). `report` is called with each improved,
+    checked plan on the way, so that a caller whose patience ends has the best one.
+    """
+    warm = warm or Warm()
     snapshot = normalised(snapshot)
     validated(snapshot, demand)
-    problem = build(snapshot, demand_by_model(snapshot, demand))
-    notes: list[str] = []
-    for name in _solver.ladder() if solvers is None else solvers:
-        try:
-            found = solve_with(problem, demand, _solver.solver(name), name, effort)
-        except (_solver.SolverError, BindError) as error:
-            notes.append(str(error))
-            continue
-        faults = check(snapshot, demand, found)
-        if not faults:
-            return found, warm or Warm()
-        notes.append(f"{name}: refused by check: {faults[0]}")
-    return _last_resort(problem, demand, notes), warm or Warm()
+    demand = effective(demand, warm)
+    asked = demand_by_model(snapshot, demand)
+    small = _size(snapshot) <= effort.exact_size
+    problem = build(snapshot, asked, with_ways=small)
+    run = _Run(problem, demand, effort, warm, report, _solver.Watchdog(snapshot.policy.time_limit_s))
+    found = run.small(solvers) if small else run.large(solvers)
+    covered = tuple(sorted((d for d in demand.models if sum(d.loads) > 0), key=lambda d: (d.model, d.role)))
+    return found, Warm(prices=run.prices or warm.prices, covered=covered, cache=warm.cache)
+
+
+def effective(demand: Demand, warm: Warm | None) -> Demand:
+    """The demand that `plan` covers; `check` its plan against this one."""
+    return demand if warm is None else steady(demand, warm.covered)
 
 
 def solver_health() -> tuple[tuple[str, str], ...]:
@@ -51,78 +65,194 @@ def solver_health() -> tuple[tuple[str, str], ...]:
     return _solver.available()
 
 
-def solve_with(problem: Problem, demand: Demand, engine: _solver.Solve, name: str, effort: Effort) -> Plan:
-    policy = problem.snapshot.policy
-    limits = _solver.Limits(effort.mip_nodes, policy.relative_gap, policy.time_limit_s)
-    counts = general.solve(problem, engine, limits)
-    binding = bind(problem, counts.starts, counts.stops, counts.slots)
-    # The distance to the bound is taken with the tie-breaks, as the solver saw both; what is published is without them.
-    distance = None if counts.bound is None or not counts.goals_proven else max(0.0, counts.money - counts.bound)
-    gap = None if distance is None else distance / max(1e-9, abs(counts.money), distance)
-    proven = counts.proven and gap is not None and gap <= max(OPTIMAL_GAP, policy.relative_gap)
-    return _plan(
-        problem,
-        binding,
-        outcome=Outcome.OPTIMAL if proven else Outcome.FEASIBLE,
-        solver=name,
-        distance=distance,
-        gap=gap,
-        decided_by="Deadline" if counts.deadline else "Effort",
-        message="",
-    )
+def _size(snapshot: Snapshot) -> int:
+    """Integers of the general form, about: starts per option and cell, stops per group."""
+    cells: dict[str, int] = {}
+    for c in snapshot.cells:
+        cells[c.profile] = cells.get(c.profile, 0) + 1
+    groups = {(r.model, r.option, r.node) for r in snapshot.replicas}
+    return sum(cells.get(o.profile, 0) for o in snapshot.options) + len(groups)
 
 
-def _last_resort(problem: Problem, demand: Demand, notes: list[str]) -> Plan:
-    message = "; ".join(notes) or "no solver passed its self-test"
-    for keep_only in (False, True):
+@dataclass(slots=True)
+class _Run:
+    problem: Problem
+    demand: Demand
+    effort: Effort
+    warm: Warm
+    report: Report | None
+    watchdog: _solver.Watchdog
+    notes: list[str] = field(default_factory=list)
+    prices: tuple[RowPrice, ...] = ()
+
+    # ---- small fleets
+
+    def small(self, solvers: Sequence[str] | None) -> Plan:
+        for name in self._ladder(solvers):
+            try:
+                found = self._exact(name, _solver.solver(name))
+            except (_solver.SolverError, BindError) as error:
+                self.notes.append(str(error))
+                continue
+            if self._passes(found, name):
+                return found
+        return self._last_resort()
+
+    def _exact(self, name: str, engine: _solver.Solve) -> Plan:
+        policy = self.problem.snapshot.policy
+        limits = _solver.Limits(self.effort.mip_nodes, policy.relative_gap, self.watchdog.left())
+        counts = general.solve(self.problem, engine, limits)
+        binding = bind(self.problem, counts.starts, counts.stops, counts.slots)
+        # The distance to the bound is taken with the tie-breaks, as the solver saw both; what is published is without them.
+        distance = None if counts.bound is None or not counts.goals_proven else max(0.0, counts.money - counts.bound)
+        gap = None if distance is None else distance / max(1e-9, abs(counts.money), distance)
+        proven = counts.proven and gap is not None and gap <= max(OPTIMAL_GAP, policy.relative_gap)
+        how = How(
+            outcome=Outcome.OPTIMAL if proven else Outcome.FEASIBLE,
+            solver=name,
+            engine="General",
+            decided_by="Deadline" if counts.deadline else "Effort",
+            distance=distance,
+            relative=gap,
+            rows=self._rows(name),
+        )
+        return finish(self.problem, binding, how, self.effort)
+
+    def _rows(self, solver: str) -> tuple[RowPrice, ...]:
+        """Prices for the explanations; without HiGHS there are none."""
+        if not self.effort.explain or solver != "HiGHS":
+            return ()
+        self.prices = fleetplan.prices(self.problem, self.watchdog)
+        return self.prices
+
+    # ---- large fleets
+
+    def large(self, solvers: Sequence[str] | None) -> Plan:
+        best = _Best(self)
+        best.offer(_kept(self.problem), How(Outcome.KEPT_OLD, "none", "Columns", message="the new plan does not earn its changes"))
+        self._offer_greedy(best)
+        for name in self._ladder(solvers):
+            try:
+                self._columns(name, _solver.solver(name), best)
+                break
+            except (_solver.SolverError, BindError) as error:
+                self.notes.append(str(error))
+        found = best.finished()
+        return found if found is not None else self._last_resort()
+
+    def _columns(self, name: str, engine: _solver.Solve, best: _Best) -> None:
+        how = How(Outcome.FEASIBLE, name, "Columns")
+        got = fleetplan.solve(self.problem, engine, self.effort, self.watchdog, self.warm.prices, lambda counts: best.offer(counts, how))
+        self.prices = got.prices
+        best.priced(got)
+
+    def _offer_greedy(self, best: _Best) -> None:
         try:
-            binding = bind(problem, *greedy.place(problem, keep_only=keep_only))
+            starts, stops, slots = greedy.place(self.problem)
         except BindError as error:
-            message += f"; {error}"
-            continue
-        outcome = Outcome.KEPT_OLD if keep_only else Outcome.GREEDY
-        found = _plan(problem, binding, outcome=outcome, solver="Greedy", distance=None, gap=None, decided_by="Effort", message=message)
-        faults = check(problem.snapshot, demand, found)
-        if not faults or keep_only:
-            return found
-        message += f"; greedy: refused by check: {faults[0]}"
-    raise AssertionError("the plan that keeps everything can always be bound")
+            self.notes.append(f"greedy: {error}")
+            return
+        best.offer(Counts(starts, stops, slots, (), 0.0, False, False, None, False), How(Outcome.GREEDY, "Greedy", "Greedy"))
+
+    # ---- shared
+
+    def _ladder(self, solvers: Sequence[str] | None) -> Iterable[str]:
+        return _solver.ladder() if solvers is None else solvers
+
+    def _passes(self, found: Plan, name: str) -> bool:
+        faults = check(self.problem.snapshot, self.demand, found, explained=self.effort.explain)
+        if faults:
+            self.notes.append(f"{name}: refused by check: {faults[0]}")
+            return False
+        if self.report is not None:
+            self.report(found)
+        return True
+
+    def _last_resort(self) -> Plan:
+        message = "; ".join(self.notes) or "no solver passed its self-test"
+        problem = self.problem
+        for keep_only in (False, True):
+            try:
+                binding = bind(problem, *greedy.place(problem, keep_only=keep_only))
+            except BindError as error:
+                message += f"; {error}"
+                continue
+            outcome = Outcome.KEPT_OLD if keep_only else Outcome.GREEDY
+            found = finish(problem, binding, How(outcome, "Greedy", "Greedy", message=message), self.effort)
+            faults = check(problem.snapshot, self.demand, found, explained=self.effort.explain)
+            if not faults or keep_only:
+                return found
+            message += f"; greedy: refused by check: {faults[0]}"
+        raise AssertionError("the plan that keeps everything can always be bound")
 
 
-def _plan(
-    problem: Problem,
-    binding: Binding,
-    *,
-    outcome: Outcome,
-    solver: str,
-    distance: float | None,
-    gap: float | None,
-    decided_by: str,
-    message: str,
-) -> Plan:
-    cells = {c.name: c for c in problem.cells}
-    devices = {o.id: o.devices for o in problem.options}
-    running = {i: g for g in problem.groups for i in g.ids}
-    kept = sum(running[i].cost for i in binding.keep)
-    started = sum(cells[s.cell].cost_per_device_hour * devices[s.option] for s in binding.starts)
-    stops = sum(problem.stop_price(running[i]) for i in binding.stop)
-    shortfalls, why = explain_plan(problem, binding, exact=outcome is Outcome.OPTIMAL)
-    loss = loss_of(problem, binding)
-    money = kept + started
-    objective = money + stops + general.WEIGHT * problem.unit * loss
-    return Plan(
-        assignments=binding.assignments,
-        keep=binding.keep,
-        stop=binding.stop,
-        starts=binding.starts,
-        shortfalls=shortfalls,
-        why=why,
-        outcome=outcome,
-        solver=solver,
-        hourly_cost=round(money, 6),
-        objective=round(objective, 6),
-        bound=None if distance is None else round(objective - distance, 6),
-        gap=None if gap is None else round(gap, 9),
-        decided_by=decided_by,
-        message=message,
-    )
+def _kept(problem: Problem) -> Counts:
+    nothing = tuple(0 for _ in problem.ways)
+    return Counts(nothing, tuple(0 for _ in problem.groups), {}, (), 0.0, False, False, None, False)
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best checked incumbent of a large fleet. The first one that is offered stays unless another is better."""
+
+    run: _Run
+    value: worth.Value | None = None
+    binding: Binding | None = None
+    how: How | None = None
+
+    def offer(self, counts: Counts, how: How) -> bool:
+        """Takes the counts if they are better, fit the nodes and pass the check."""
+        problem = self.run.problem
+        found = worth.value(problem, counts.starts, counts.stops)
+        if self.value is not None and not self._better(found, self.value):
+            return False
+        try:
+            binding = bind(problem, counts.starts, counts.stops, counts.slots)
+        except BindError as error:
+            self.run.notes.append(f"{how.engine}: {error}")
+            return False
+        short = finish(problem, binding, replace(how, explained=False), self.run.effort)
+        faults = check(problem.snapshot, self.run.demand, short, explained=False)
+        if faults:
+            self.run.notes.append(f"{how.engine}: refused by check: {faults[0]}")
+            return False
+        self.value, self.binding, self.how = found, binding, how
+        if self.run.report is not None:
+            self.run.report(short)
+        return True
+
+    def _better(self, one: worth.Value, other: worth.Value) -> bool:
+        """Serving all comes first; among plans that do, money; else the goals as one number."""
+        problem = self.run.problem
+        lacks = worth.short(problem, one), worth.short(problem, other)
+        if lacks[0] != lacks[1]:
+            return lacks[1]
+        a, b = (worth.weighed(problem, v) for v in (one, other)) if lacks[0] else (one.money, other.money)
+        return a < b - 1e-9 * max(1.0, abs(b))
+
+    def priced(self, got: fleetplan.Large) -> None:
+        """Prices, and the bound if exact pricing gave one, for whichever plan is the best."""
+        assert self.how is not None  # something is always offered before
+        assert self.value is not None  # 1
+        how = replace(self.how, rows=got.prices, pool_gap=got.pool_gap, decided_by="Deadline" if got.deadline else "Effort")
+        if got.bound is not None:
+            total = worth.weighed(self.run.problem, self.value)
+            distance = max(0.0, total - got.bound)
+            relative = distance / max(1e-9, abs(total), distance)
+            outcome = Outcome.OPTIMAL if relative <= OPTIMAL_GAP else how.outcome
+            how = replace(how, distance=distance, relative=relative, outcome=outcome)
+        self.how = how
+
+    def finished(self) -> Plan | None:
+        """The plan with its explanations; None if nothing could be bound."""
+        if self.binding is None or self.how is None:
+            return None
+        how = self.how
+        if self.run.notes and how.engine != "Columns":
+            how = replace(how, message="; ".join(self.run.notes))
+        found = finish(self.run.problem, self.binding, how, self.run.effort)
+        faults = check(self.run.problem.snapshot, self.run.demand, found, explained=self.run.effort.explain)
+        if faults:
+            self.run.notes.append(f"refused by check: {faults[0]}")
+            return None
+        return found

@@ -1,255 +1,181 @@
-"""Why replicas are missing, and why a profile was taken or not: reasons with numbers, from the finished plan.
+"""Explanations of a finished plan: what every model lacks and why, and the answer to one question ("why so?", "why not on X?").
 
-Every (option, cell) of a short model is asked the same questions in the order of the interface's reasons, and the first answer counts:
-size, allow-lists, shared devices, money, spread, devices. A reason that names a rule (restricted, shared, cordoned) is given only where
-devices are there that the rule keeps away; otherwise the devices are the reason. `NeverFits` is decided on installed, never on free
-devices, and only if it holds everywhere: it is permanent, while `DevicesUnavailable` passes.
+All numbers come from the snapshot and the plan (`live`), not from the solver. The prices of binding rows are those of the LP relaxation and
+are called so. Nothing here solves: a question is answered from the plan alone; the fix that is verified by solving is in `whatif`.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import dataclass
 
-from placement.bind import Binding
-from placement.hints import hint
-from placement.problem import Problem, legal_size, pool_allowed, unmet_price
-from placement.stock import Stock
-from placement.types import Option, PoolFree, Reason, Shortfall, ShortfallReason, Why
-from placement.types import Stock as Known
-from placement.why import why_profiles
+from placement import bars
+from placement.facts import Facts
+from placement.live import Acts, Live
+from placement.problem import Problem
+from placement.shortfall import shortfall_of
+from placement.types import Demand, PlacementError, Plan, RowPrice, Shortfall, Snapshot, Why
+from placement.verdict import Check, checks
+from placement.why import used_by, why_of
 
-ORDER = {reason: i for i, reason in enumerate(Reason)}
-MAX_REASONS = 8
+LP_NOTE = "prices are those of the LP relaxation: what one more unit would save per hour if replicas could be split"
+SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    reason: Reason
-    cell: int
-    option: Option
+class Question:
+    """About a model, or about a model and a profile or pool that it does not use ("why not X?")."""
+
+    model: str
+    about: str = ""
 
 
-def loss_of(problem: Problem, binding: Binding) -> float:
-    """Missing replicas and unmet work in device-equivalents."""
-    loss = 0.0
-    for m, want in enumerate(problem.wants):
-        if problem.models[m].hold:
-            continue
-        count, work = _have(problem, binding, m)
-        loss += 2.0 * want.smallest * max(0, want.minimum - count)
-        if want.work > 0:
-            loss += want.need * unmet_price(max(0.0, 1.0 - work / want.work))
-    return loss
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`reason` and `message` answer the question; `also` are further checks that `about` fails, which would stand in the way next."""
+
+    model: str
+    about: str
+    reason: str
+    message: str
+    also: tuple[Check, ...] = ()
+    shortfall: Shortfall | None = None
+    why: tuple[Why, ...] = ()  # of every profile of the model
+    prices: tuple[RowPrice, ...] = ()  # of the binding rows that this question touches, of the LP relaxation
+    note: str = ""
+
+    def lines(self) -> list[str]:
+        """As plain text, one fact a line."""
+        found = [f"{self.reason}: {self.message}"]
+        found += [f"then {c.reason}: {c.message}" for c in self.also]
+        if self.shortfall is not None and not self.about:
+            found += [f"{r.reason}: {r.message} -> {r.hint}" for r in self.shortfall.reasons]
+        if not self.about:
+            found += [f"{w.profile}{f' in {w.pool}' if w.pool else ''}: {w.reason}, {w.message}" for w in self.why]
+        found += [f"one more {_unit(row.name)} is worth {row.price:g} per hour (LP price)" for row in self.prices]
+        return found
 
 
-def explain_plan(problem: Problem, binding: Binding, *, exact: bool) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
-    stock = Stock(problem, binding)
+def _unit(row: str) -> str:
+    kind, _, rest = row.partition("/")
+    if kind == "bins":
+        cell, _, size = rest.rpartition("/")
+        return f"place of {size} device{'' if size == '1' else 's'} in {cell}"
+    if kind in ("limit", "reserve"):
+        return f"device under the {kind} of {rest}"
+    if kind == "quota":
+        return f"device in the quota of {rest}"
+    return "unit of budget" if kind == "budget" else kind
+
+
+def explain_plan(problem: Problem, acts: Acts, *, exact: bool, live: Live | None = None) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
+    """Every shortfall with its reasons, and why each profile was taken or not. `acts` = what stops and what starts."""
+    facts = Facts(live or Live.of_problem(problem, acts))
     shortfalls: list[Shortfall] = []
-    for m, model in enumerate(problem.models):
-        missing = 0 if model.hold else _missing(problem, binding, m)
-        if missing:
-            shortfalls.append(Shortfall(model.name, missing, _reasons(problem, binding, stock, m, missing, exact)))
-    return tuple(shortfalls), why_profiles(problem, binding, stock)
+    why: list[Why] = []
+    for model in problem.models:
+        found = shortfall_of(facts, model.name, exact=exact)
+        if found is not None:
+            shortfalls.append(found)
+        why += why_of(facts, model.name)
+    return tuple(shortfalls), tuple(why)
 
 
-def _have(problem: Problem, binding: Binding, m: int) -> tuple[int, float]:
-    name = problem.models[m].name
-    work = {o.id: o.work_per_s or 0.0 for o in problem.options}
-    mine = [a for a in binding.assignments if a.model == name]
-    return sum(a.replicas for a in mine), sum(a.replicas * work.get(a.option, 0.0) for a in mine)
+def explain(snapshot: Snapshot, demand: Demand, plan: Plan, question: Question, *, live: Live | None = None) -> Explanation:
+    """Why the model is placed as it is, or why it does not use a profile or pool. PlacementError for a name that is not in the snapshot."""
+    live = live or Live.of(snapshot, demand, plan)
+    if question.model not in live.models:
+        near = ", ".join(sorted(live.models)[:SHOWN])
+        raise PlacementError(f"question.model: {question.model!r} is no model of this snapshot; there are: {near or 'none'}")
+    facts = Facts(live)
+    short = next((s for s in plan.shortfalls if s.model == question.model), None)
+    why = tuple(w for w in plan.why if w.model == question.model) or tuple(why_of(facts, question.model))
+    if question.about:
+        return _why_not(facts, plan, question, short, why)
+    prices = _prices(live, plan, question.model, set(range(len(live.cells))))
+    if short is not None and short.reasons:
+        first = short.reasons[0]
+        return Explanation(question.model, "", str(first.reason), first.message, (), short, why, prices, LP_NOTE if prices else "")
+    count = live.count(question.model)
+    served = [w for w in why if w.pool]
+    reason = served[0].reason if served else "NotNeeded"
+    places = ", ".join(f"{w.profile} in {w.pool}" for w in served)
+    text = f"{count} of {count} replicas have a place: {places}" if served else f"{count} replicas are planned and none is missing"
+    return Explanation(question.model, "", reason, text, (), None, why, prices, LP_NOTE if prices else "")
 
 
-def _missing(problem: Problem, binding: Binding, m: int) -> int:
-    """Replicas below the minimum, or those that the unmet work would need of the model's strongest option."""
-    want = problem.wants[m]
-    count, work = _have(problem, binding, m)
-    missing = max(0, want.minimum - count)
-    unmet = want.work - work
-    if unmet > 1e-9 * max(1.0, want.work):
-        rates = [o.work_per_s for o in problem.options if o.model == problem.models[m].name and o.work_per_s]
-        missing = max(missing, min(max(1, math.ceil(unmet / max(rates) - 1e-9)) if rates else 1, max(1, want.maximum - count)))
-    return missing
+def _why_not(facts: Facts, plan: Plan, question: Question, short: Shortfall | None, why: tuple[Why, ...]) -> Explanation:
+    live, model, about = facts.live, question.model, question.about
+    cells = {c for c, cell in enumerate(live.cells) if about in (cell.profile, cell.pool)}
+    options = [o for o in live.options_of[model] if about == o.profile or any(live.cells[c].profile == o.profile for c in cells)]
+    if not cells and not options:
+        names = sorted({c.pool for c in live.cells} | {c.profile for c in live.cells})
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise PlacementError(f"question.about: {about!r} is no profile or pool; there are: {', '.join(names[:SHOWN])}{more}")
+
+    def answer(reason: str, text: str, also: tuple[Check, ...] = (), priced: bool = True) -> Explanation:
+        prices = _prices(live, plan, model, cells) if priced else ()
+        return Explanation(model, about, reason, text, also, short, why, prices, LP_NOTE if prices else "")
+
+    if not options:
+        return answer("NoOption", f"{model} has no size, image and data for {about}; condition ProfilesResolved says why", priced=False)
+    if not cells:
+        return answer("NoPool", f"no pool of this fleet has the profile {about}", priced=False)
+    used, _ = used_by(live, model)
+    taken = [w for w in why if w.pool and about in (w.profile, w.pool)]
+    pairs = [(o, c) for o in options for c in sorted(cells) if live.cells[c].profile == o.profile]
+    # The option that comes furthest, then the cheapest: the least that would have to change.
+    lists = [(list(checks(facts, o, c)), live.price(o, c), o.id, c) for o, c in pairs]
+    best = min(lists, key=lambda e: (len(e[0]), -_position(e[0]), e[1], e[2], e[3]))
+    failed, cost, _, _ = best
+    if taken and not failed:
+        return answer(taken[0].reason, f"it is used: {taken[0].message}")
+    if failed:
+        text = failed[0].message if not taken else f"it is used, and one more replica there is not possible: {failed[0].message}"
+        return answer(failed[0].reason, text, tuple(failed[1:]))
+    base = min(used.values(), default=None)
+    if base is not None and cost > base + bars.EPS:
+        return answer("CostsMore", f"costs {cost - base:g} more per hour and replica than what is used")
+    if short is not None:
+        return answer("SolverTimeout", "one more replica would fit there: the solver stopped at its limit before it found this place")
+    return answer("NotNeeded", "one more replica would fit there, and none is missing")
 
 
-def _reasons(problem: Problem, binding: Binding, stock: Stock, m: int, missing: int, exact: bool) -> tuple[ShortfallReason, ...]:
-    model = problem.models[m]
-    options = [o for o in problem.options if o.model == model.name]
-    verdicts = [
-        Verdict(found, c, o)
-        for o in options
-        for c, cell in enumerate(problem.cells)
-        if cell.profile == o.profile and (o.eligible and (o.work_per_s or problem.wants[m].work == 0))
-        if (found := _verdict(problem, binding, stock, m, o, c, exact)) is not None
-    ]
-    if not verdicts:
-        text = f"{model.name} has no option that may serve it on any pool of this fleet"
-        return (ShortfallReason(Reason.NO_OPTION, (), missing, message=text, hint=hint(Reason.NO_OPTION, model.name, [])),)
-    count, _ = _have(problem, binding, m)
-    if count >= problem.wants[m].maximum:
-        text = f"all {count} replicas that maxReplicas allows are placed, and they carry less than the work that is asked"
-        return (ShortfallReason(Reason.SLO_UNREACHABLE, (), missing, message=text, hint=hint(Reason.SLO_UNREACHABLE, model.name, [])),)
-    # A pool that can never hold it is worth a word only while no pool that it may use could. Pools that its own rules leave out
-    # stay listed after it: both facts are needed to choose between a smaller size and a wider list.
-    if any(v.reason not in (Reason.NEVER_FITS, Reason.POOL_RESTRICTED) for v in verdicts):
-        verdicts = [v for v in verdicts if v.reason is not Reason.NEVER_FITS]
-    # Per pool the option that comes furthest down the list of questions, then the smallest: the least that would have to change.
-    by_pool: dict[str, Verdict] = {}
-    for v in sorted(verdicts, key=lambda v: (-ORDER[v.reason], v.option.devices, v.cell, v.option.id)):
-        by_pool.setdefault(problem.cells[v.cell].pool, v)
-    grouped: dict[Reason, list[Verdict]] = {}
-    for _, v in sorted(by_pool.items()):
-        grouped.setdefault(v.reason, []).append(v)
-    rows = [_row(problem, stock, m, reason, found, missing) for reason, found in sorted(grouped.items(), key=lambda kv: ORDER[kv[0]])]
-    return tuple(rows[:MAX_REASONS])
+def _position(failed: list[Check]) -> int:
+    return ORDER.index(failed[0].reason) if failed and failed[0].reason in ORDER else len(ORDER)
 
 
-def _verdict(problem: Problem, binding: Binding, stock: Stock, m: int, option: Option, c: int, exact: bool) -> Reason | None:
-    """The first question that this option fails in this cell; None where the cell is closed to it and would not help anyway."""
-    model, cell = problem.models[m], problem.cells[c]
-    size = option.devices
-    installed = max((n.installed for n in problem.snapshot.nodes if n.cell == cell.name), default=0)
-    known = cell.stock is Known.KNOWN
-    if not legal_size(cell, size) or (known and size > installed):
-        return Reason.NEVER_FITS
-    fits = stock.largest(c, size) >= size
-    if not pool_allowed(option, cell):
-        return Reason.POOL_RESTRICTED if fits and (model.restricted or option.pools) else None
-    if not known:
-        return Reason.INVENTORY_UNKNOWN
-    if cell.shared and not model.shared_ok:
-        return Reason.SHARED_DEVICES
-    if not cell.schedulable:
-        return Reason.POOL_CORDONED
-    limit = stock.pool_limit_left(cell.pool)
-    if not fits or (limit is not None and limit < size):
-        return Reason.DEVICES_UNAVAILABLE
-    cost = cell.cost_per_device_hour * size
-    if cost > 0 and _over_budget(problem, binding, m, cost):
-        return Reason.BUDGET_EXCEEDED
-    if _breaks_spread(problem, binding, m, option.vendor):
-        return Reason.SPREAD_UNSATISFIED
-    return Reason.DEVICES_UNAVAILABLE if exact else Reason.SOLVER_TIMEOUT
+ORDER = (
+    "NotEligible",
+    "Excluded",
+    "SizeNotAllowed",
+    "NeverFits",
+    "PoolRestricted",
+    "InventoryUnknown",
+    "SharedDevices",
+    "PoolCordoned",
+    "BudgetExceeded",
+    "QuotaExceeded",
+    "SpreadUnsatisfied",
+    "SloUnreachable",
+    "DevicesUnavailable",
+)
 
 
-def _over_budget(problem: Problem, binding: Binding, m: int, cost: float) -> bool:
-    cells = {c.name: c for c in problem.cells}
-    devices = {o.id: o.devices for o in problem.options}
-    groups = {i: g for g in problem.groups for i in g.ids}
-    own = total = 0.0
-    for name in binding.keep:
-        total += groups[name].cost
-        own += groups[name].cost if groups[name].model == m else 0.0
-    for s in binding.starts:
-        price = cells[s.cell].cost_per_device_hour * devices[s.option]
-        total += price
-        own += price if s.model == problem.models[m].name else 0.0
-    limit, fleet = problem.models[m].max_hourly_cost, problem.snapshot.policy.max_hourly_cost
-    return (limit is not None and own + cost > limit + 1e-9) or (fleet is not None and total + cost > fleet + 1e-9)
-
-
-def _breaks_spread(problem: Problem, binding: Binding, m: int, vendor: str) -> bool:
-    """Whether one more replica on this vendor would break minVendors or the share."""
-    model = problem.models[m]
-    vendors = {o.id: o.vendor for o in problem.options}
-    count: Counter[str] = Counter({vendor: 1})
-    kept = set(binding.keep)
-    for g in problem.groups:
-        if g.model == m:
-            count[g.vendor] += sum(1 for i in g.ids if i in kept)
-    for s in binding.starts:
-        if s.model == model.name:
-            count[vendors[s.option]] += 1
-    total = sum(count.values())
-    if len(+count) < min(model.min_vendors, total):
-        return True
-    share = model.max_vendor_share_percent
-    return share is not None and 100 * (count[vendor] - 1) > share * (total - 1)
-
-
-def _row(problem: Problem, stock: Stock, m: int, reason: Reason, found: list[Verdict], missing: int) -> ShortfallReason:
-    model = problem.models[m]
-    free: list[PoolFree] = []
-    parts: list[str] = []
-    for v in found:
-        pool = problem.cells[v.cell].pool
-        cells = [i for i, c in enumerate(problem.cells) if c.pool == pool]
-        size = v.option.devices
-        # If it does not fit even without the others' starts, these are not the reason.
-        alone = max(stock.largest(i, size, model.name) for i in cells)
-        only = model.name if alone < size else None
-        largest = max(stock.largest(i, size, only) for i in cells)
-        total = sum(stock.total(i, only) for i in cells)
-        names = {problem.cells[i].name for i in cells}
-        installed = max((n.installed for n in problem.snapshot.nodes if n.cell in names), default=0)
-        free.append(PoolFree(pool, size, largest, total, installed))
-        parts.append(_sentence(problem, stock, m, reason, pool, cells, free[-1], v.option))
-    if reason is Reason.POOL_RESTRICTED:
-        allowed = [i for i, c in enumerate(problem.cells) if any(pool_allowed(o, c) and o.profile == c.profile for o in _own(problem, m))]
-        kept_from = sum(f.total_free for f in free)
-        eligible = ", ".join(sorted({problem.cells[i].pool for i in allowed})) or "pools (none)"
-        mine, pools = sum(stock.total(i) for i in allowed), ", ".join(f.pool for f in free)
-        parts = [f"{mine} free in eligible {eligible}; {kept_from} free on nodes it may not use ({pools})"]
-    return ShortfallReason(
-        reason=reason,
-        pools=tuple(f.pool for f in free),
-        missing=missing,
-        largest_free=None if reason is Reason.INVENTORY_UNKNOWN else max(f.largest_free for f in free),
-        total_free=None if reason is Reason.INVENTORY_UNKNOWN else sum(f.total_free for f in free),
-        message="; ".join(parts),
-        hint=hint(reason, model.name, free),
-        free=tuple(free),
-    )
-
-
-def _own(problem: Problem, m: int) -> list[Option]:
-    return [o for o in problem.options if o.model == problem.models[m].name]
-
-
-def _sentence(problem: Problem, stock: Stock, m: int, reason: Reason, pool: str, cells: list[int], free: PoolFree, option: Option) -> str:
-    need = f"need {free.need}" + (" on one node" if free.need > 1 else "")
-    if reason is Reason.NEVER_FITS:
-        sizes = problem.cells[cells[0]].sizes
-        if free.need not in sizes and free.need <= free.largest_installed:
-            return f"{pool}: a replica takes {free.need}, one pod may ask for {', '.join(map(str, sizes)) or 'nothing'} here"
-        return f"{pool}: need {free.need}, largest node has {free.largest_installed} installed"
-    if reason is Reason.INVENTORY_UNKNOWN:
-        return f"{pool}: the nodes cannot be read, so nothing there grows or shrinks"
-    if reason is Reason.SHARED_DEVICES:
-        return f"{pool}: {need}, its devices are shared and {problem.models[m].name} asks for exclusive ones"
-    if reason is Reason.POOL_CORDONED:
-        return f"{pool}: {need}, the pool takes no new replicas (schedulable: false)"
-    if reason is Reason.BUDGET_EXCEEDED:
-        cost = problem.cells[cells[0]].cost_per_device_hour * option.devices
-        return f"{pool}: one more replica costs {cost:g} per hour, above what the budget leaves"
-    if reason is Reason.SPREAD_UNSATISFIED:
-        return f"{pool}: {need}, largest free {free.largest_free}, but one more on {option.vendor} breaks the spread over vendors"
-    if reason is Reason.SOLVER_TIMEOUT:
-        return f"{pool}: {need}, largest free {free.largest_free}: the solver stopped at its limit before it found this place"
-    limit = stock.pool_limit_left(pool)
-    text = f"{pool}: {need}, largest free {free.largest_free}, total free {free.total_free}"
-    if limit is not None and limit < free.need:
-        text += f", {limit} under its limit and reserve"
-    return text + _who(problem, stock, m, cells)
-
-
-def _who(problem: Problem, stock: Stock, m: int, cells: list[int]) -> str:
-    text = ""
-    holders = [(h, n) for h, n in stock.holders(cells) if h != problem.models[m].name][:3]
-    if holders:
-        text += ", held by " + ", ".join(f"{name or 'other pods'} ({count})" for name, count in holders)
-        lower = {x.name for x in problem.models if x.priority < problem.models[m].priority}
-        if not problem.snapshot.policy.preemption and any(name in lower for name, _ in holders):
-            text += " of lower priority, preemption is off"
-    names = {problem.cells[i].name for i in cells}
-    out: dict[str, list[str]] = {}
-    for node in problem.snapshot.nodes:
-        if node.cell in names and not node.eligible:
-            out.setdefault(node.excluded_reason or "Excluded", []).append(node.name)
-        elif node.cell in names and node.allocatable < node.installed:
-            text += f", {node.name}: allocatable {node.allocatable} of capacity {node.installed}"
-    for reason, nodes in sorted(out.items()):
-        verb = "waiting for devices on" if reason == "DevicesMissing" else f"{reason}:"
-        text += f", {verb} {', '.join(nodes[:3])}" + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
-    return text
+def _prices(live: Live, plan: Plan, model: str, cells: set[int]) -> tuple[RowPrice, ...]:
+    """The binding rows that the model's options in these cells use."""
+    names, pools = {live.cells[c].name for c in cells}, {live.cells[c].pool for c in cells}
+    profiles = {o.profile for o in live.options_of[model]}
+    names = {live.cells[c].name for c in cells if live.cells[c].profile in profiles}
+    pools = {live.cells[c].pool for c in cells if live.cells[c].profile in profiles}
+    found = []
+    for row in plan.rows:
+        kind, _, rest = row.name.partition("/")
+        mine = (
+            (kind == "bins" and rest.rpartition("/")[0] in names)
+            or (kind in ("limit", "reserve") and rest in pools)
+            or (kind == "quota" and rest.split("/")[0] == live.models[model].tenant)
+            or (kind == "budget" and live.snapshot.policy.max_hourly_cost is not None)
+        )
+        if mine and row.price > 0:
+            found.append(row)
+    return tuple(found[:SHOWN])

@@ -1,25 +1,16 @@
-"""The general form: integers per (option, cell) for starts and per (model, option, node) for stops, solved in passes.
-
-Variables   x_w   starts of way w (an option in a cell)             integer
-            r_g   stops of group g (equal replicas on one node)     integer
-            v_m   missing replicas, u_m = u1 + u2 unmet share of work (second half three times as dear)
-            k_m   disruption: stops beyond the model's surplus, and running coverage that is lost
-
-Rows        replicas   sum + v_m >= min, sum <= max (what may not stop counts, so max is never the cause of "no plan")
-            work       sum T x + work * (u1 + u2) >= work
-            bins       `bins`: exact per node
-            limits     pool limit and reserve, hourly cost of a model and of the fleet: hard for everything that starts. Where what runs
-                       is already above, a binary says "nothing starts under this limit"
-            spread     distinct vendors >= min(minVendors, replicas) and replicas per vendor <= 1 + share * (replicas - 1): hard for what
-                       starts; running replicas that break them may stay and cost half a missing replica each
+"""The general form, solved in passes: the reference, the neighbourhood solver, and the engine of small fleets. Its rows: `generalform`.
 
 Order of goals (lexicographic, highest rank first): disruption of rank 0, shortfall of rank 0, disruption of rank 1, ... then money. So a
 rank is never short for a lower one, nobody is stopped for an equal or lower rank, and among plans that serve a rank the one that stops
 least is taken. No large weight stands for an order (OC-076): each goal is a solve of its own, with the finished goals held by rows. The
 first solve adds all goals up; where that sum is 0 (the normal day) all are reached at once and only money is left.
 
-Money = cost per hour of all replicas + `minSavingPercent` of each stopped replica's cost + tie-breaks (`problem`). A move for money is
-therefore taken only if it earns its price, and only by the last solve, when no model is short: while one is, nobody moves for money.
+While somebody is short and quotas lend to each other, what each tenant is short of with its own quota alone bounds what it may be short of
+in the plan (`quota`).
+
+A move for money is taken only if it earns its price, and only by the last solve, when no model is short: while one is, nobody moves for
+money, unless what runs costs more than the budget or the model's own maximum: then moves that end below it are made, no model served less.
+Moves left (`max_moves`) and residence bind moves for money only: what the goals need is exempt.
 """
 
 from __future__ import annotations
@@ -27,10 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from placement._solver import Answer, Limits, Solve, SolverError, Watchdog
-from placement.bins import Cuts, add_cell
-from placement.form import Coefficients, Form, add
-from placement.problem import EPS_DEVICE, EPS_DOMAIN, EPS_STOP, Problem
-from placement.rules import add_limits, add_moves, add_spread
+from placement.form import Coefficients, add
+from placement.generalform import Model as Model
+from placement.generalform import build as build
+from placement.problem import EPS_DOMAIN, Problem
 
 WEIGHT = 100.0  # of one missing device-equivalent in the published objective, in median prices of a device-hour
 TOLERANCE = 1e-6
@@ -50,128 +41,6 @@ class Counts:
     goals_proven: bool  # nothing can be less disrupted or less short; `bound` needs it
     bound: float | None  # of money, for all plans that are as good in every goal
     deadline: bool
-
-
-@dataclass(slots=True)
-class Model:
-    """The built form and where its parts are."""
-
-    form: Form
-    starts: dict[int, int]
-    stops: dict[int, int]
-    tiers: list[Coefficients]
-    bases: list[float]
-    money: Coefficients
-    fixed_money: float
-    cuts: dict[int, Cuts] = field(default_factory=dict)
-
-    def extended(self, rows: list[tuple[Coefficients, float]]) -> Form:
-        form = Form(self.form.lower, self.form.upper, self.form.integer, list(self.form.rows))
-        for coefficients, bound in rows:
-            form.row(coefficients, "<=", bound)
-        return form
-
-
-def build(problem: Problem) -> Model:
-    form = Form()
-    starts = {w.index: form.variable(0.0, float(_most(problem, w.index))) for w in problem.ways}
-    stops = {g.index: form.variable(0.0, float(len(g.ids))) for g in problem.groups if g.stoppable}
-    ranks = max(problem.rank, default=-1) + 1
-    model = Model(form, starts, stops, [{} for _ in range(2 * ranks)], [0.0] * (2 * ranks), {}, 0.0)
-    for cell in range(len(problem.cells)):
-        mine = {w: v for w, v in starts.items() if problem.ways[w].cell == cell}
-        cuts = add_cell(form, problem, cell, mine, stops) if mine else None
-        if cuts is not None:
-            model.cuts[cell] = cuts
-    for m in range(len(problem.models)):
-        _add_model(problem, model, m)
-    add_limits(problem, form, starts, stops)
-    add_moves(problem, form, starts, stops)
-    _add_money(problem, model)
-    return model
-
-
-def _most(problem: Problem, way: int) -> int:
-    return max(0, problem.wants[problem.ways[way].model].maximum)
-
-
-def _add_model(problem: Problem, model: Model, m: int) -> None:
-    form, want = model.form, problem.wants[m]
-    ways = [w for w in problem.ways if w.model == m]
-    groups = [g for g in problem.groups if g.model == m]
-    count: Coefficients = {}
-    work: Coefficients = {}
-    for w in ways:
-        add(count, model.starts[w.index], 1.0)
-        add(work, model.starts[w.index], w.work)
-    for g in groups:
-        if g.stoppable:
-            add(count, model.stops[g.index], -1.0)
-            add(work, model.stops[g.index], -g.work)
-    fixed = sum(len(g.ids) for g in groups if not g.stoppable)
-    if count:
-        form.row(count, "<=", float(max(want.maximum, fixed) - want.running))
-    if problem.models[m].hold:
-        return
-    rank = problem.rank[m]
-    disruption, shortfall = model.tiers[2 * rank], model.tiers[2 * rank + 1]
-    model.bases[2 * rank + 1] += want.base_loss
-    missing = form.variable(0.0, float(want.minimum), integer=False)
-    form.row({**count, missing: 1.0}, ">=", float(want.minimum - want.running))
-    add(shortfall, missing, 2.0 * want.smallest)
-    stops: Coefficients = {model.stops[g.index]: 1.0 for g in groups if g.stoppable}
-    if stops:
-        disrupted = form.variable(0.0, None, integer=False)
-        form.row({**stops, disrupted: -1.0}, "<=", float(want.surplus))
-        add(disruption, disrupted, float(want.smallest))
-        if not problem.snapshot.policy.preemption:
-            kept = min(want.running, want.minimum)
-            form.row(dict(count), ">=", float(kept - want.running))
-    if want.work > 0:
-        first = form.variable(0.0, 0.5, integer=False)
-        second = form.variable(0.0, 0.5, integer=False)
-        form.row({**work, first: want.work, second: want.work}, ">=", want.work - want.running_work)
-        add(shortfall, first, want.need)
-        add(shortfall, second, 3.0 * want.need)
-        if stops:
-            lost = form.variable(0.0, 1.0, integer=False)
-            covered = min(want.work, want.running_work)
-            form.row({**work, lost: want.work}, ">=", covered - want.running_work)
-            add(disruption, lost, want.need)
-    add_spread(problem, form, m, model.starts, model.stops, shortfall)
-
-
-def _add_money(problem: Problem, model: Model) -> None:
-    unit = problem.unit
-    for w in problem.ways:
-        add(model.money, model.starts[w.index], w.cost + EPS_DEVICE * unit * w.size)
-    for g in problem.groups:
-        each = g.cost + EPS_DEVICE * unit * g.devices
-        model.fixed_money += each * len(g.ids)
-        if g.stoppable:
-            price = problem.stop_price(g) + EPS_STOP * unit * (1.0 + g.preference)
-            add(model.money, model.stops[g.index], price - each)
-    for m in range(len(problem.models)):
-        _add_evenness(problem, model, m)
-
-
-def _add_evenness(problem: Problem, model: Model, m: int) -> None:
-    """Among plans of equal money: few replicas of a model in its fullest failure domain."""
-    ways = [w for w in problem.ways if w.model == m]
-    domains = sorted({w.domain for w in ways})
-    if len(domains) < 2 or problem.wants[m].maximum < 2:
-        return
-    fullest = model.form.variable(0.0, None, integer=False)
-    for domain in domains:
-        row: Coefficients = {model.starts[w.index]: 1.0 for w in ways if w.domain == domain}
-        running = 0
-        for g in problem.groups:
-            if g.model == m and g.domain == domain:
-                running += len(g.ids)
-                if g.stoppable:
-                    add(row, model.stops[g.index], -1.0)
-        model.form.row({**row, fullest: -1.0}, "<=", -float(running))
-    add(model.money, fullest, EPS_DOMAIN * problem.unit)
 
 
 def _held(value: float) -> float:
@@ -199,13 +68,14 @@ class _Run:
     proven: bool = True
     goals_proven: bool = False
     deadline: bool = False
+    owed: list[tuple[Coefficients, float]] = field(default_factory=list)  # rows: what tenants may be short of at most
 
     def _solve(self, rows: list[tuple[Coefficients, float]], objective: Coefficients) -> Answer:
         # Fixed sizes are solved until the tie-breaks are settled up to a fleet of some hundred devices; work ends at the policy's gap.
         settled = EPS_DOMAIN * self.problem.unit / 4.0
-        narrow = None if any(w.work > 0 for w in self.problem.wants) else SETTLED
+        narrow = None if any(w.needs.any for w in self.problem.wants) else SETTLED
         limits = Limits(self.limits.nodes, self.limits.relative_gap, self.watchdog.left(), settled, narrow)
-        answer = self.engine(self.model.extended(rows), objective, limits)
+        answer = self.engine(self.model.extended([*self.owed, *rows]), objective, limits)
         self.proven = self.proven and answer.proven
         self.deadline = self.deadline or answer.deadline
         return answer
@@ -223,21 +93,95 @@ class _Run:
         try:
             rows = [(t, self._base(i)) for i, t in enumerate(model.tiers)]
             if any(self._tier(best, t) > TOLERANCE for t in range(len(model.tiers))):
+                if model.lending.beyond:
+                    best = self._owe(goals)
                 best, rows = self._by_rank(best)
             self.goals_proven = self.proven
-            still = self._solve(rows, model.money)
-            if any(self._tier(best, t) > TOLERANCE for t in range(1, len(model.tiers), 2)) or not self._may_earn(still):
-                return self._counts(still)
-            best = still
-            served = [row for i, row in enumerate(rows) if i % 2]
-            moved = self._solve(served, model.money)
-            money = [model.form.value(model.money, a.values) + model.fixed_money for a in (still, moved)]
-            if money[1] < money[0] - 2.0 * self.limits.relative_gap * abs(money[0]) - 1e-9:
-                return self._counts(moved)
-            return self._counts(still, moved.bound)
+            return self._money(best, rows)
         except SolverError:  # what the earlier passes found still stands
             self.proven, self.goals_proven, self.deadline = False, False, True
             return self._counts(best)
+
+    def _owe(self, goals: Coefficients) -> Answer:
+        """What each tenant of quotas that lend is short of, per rank, when nothing is borrowed, as rows; then the sum of all goals anew."""
+        model = self.model
+        least = self._solve([], model.lending.beyond)
+        own = (model.lending.beyond, _held(model.form.value(model.lending.beyond, least.values)))
+        alone, _ = self._by_rank(self._solve([own], goals), [own])
+        for (tenant, _), shortfall in sorted(model.owed.items()):
+            if tenant in model.lending.tenants and shortfall:
+                self.owed.append((shortfall, _held(model.form.value(shortfall, alone.values))))
+        return self._solve([], goals)
+
+    def _money(self, best: Answer, rows: list[tuple[Coefficients, float]]) -> Counts:
+        model, most = self.model, self.problem.snapshot.policy.max_moves
+        moves: list[tuple[Coefficients, float]] = []
+        # What the goals need is no move for money.
+        if model.rooted:
+            needed = self._moves(best, rooted=True)
+            if needed:
+                best = self._solve(rows, model.rooted)
+                needed = self._moves(best, rooted=True)
+            moves.append((model.rooted, float(needed)))
+        if most is not None and model.moves:
+            needed = self._moves(best)
+            if needed:
+                needed = self._moves(self._solve([*rows, *moves], model.moves))
+            moves.append((model.moves, float(most + needed)))
+        still = self._solve([*rows, *moves], model.money)
+        short = any(self._tier(best, t) > TOLERANCE for t in range(1, len(model.tiers), 2))
+        over = self._over() if short else set()
+        if (short and not over) or not self._may_earn(still):
+            return self._counts(still)
+        served = [row for i, row in enumerate(rows) if i % 2]
+        if short:
+            served += self._as_before(still, over)
+        young: list[tuple[Coefficients, float]] = []
+        if model.early:
+            least = still if self._early(still) < TOLERANCE else self._solve(served, model.early)
+            young = [(model.early, float(round(self._early(least))))]
+        moved = self._solve([*served, *moves, *young], model.money)
+        money = [model.form.value(model.money, a.values) + model.fixed_money for a in (still, moved)]
+        if money[1] < money[0] - 2.0 * self.limits.relative_gap * abs(money[0]) - 1e-9:
+            return self._counts(moved)
+        return self._counts(still, moved.bound)
+
+    def _over(self) -> set[int]:
+        """Models that may move for money although somebody is short: what runs costs more than it may, so nothing can start that costs
+        money until less of it runs. The rows let nothing start that does not end below the limit."""
+        problem = self.problem
+        cost = [sum(problem.groups[g].cost * len(problem.groups[g].ids) for g in mine) for mine in problem.groups_of]
+        budget = problem.snapshot.policy.max_hourly_cost
+        if budget is not None and sum(cost) > budget + 1e-9:
+            return set(range(len(cost)))
+        return {m for m, x in enumerate(problem.models) if x.max_hourly_cost is not None and cost[m] > x.max_hourly_cost + 1e-9}
+
+    def _as_before(self, still: Answer, over: set[int]) -> list[tuple[Coefficients, float]]:
+        """Rows: no model lacks more than in this plan, and models that are not `over` stop no more."""
+        form, rows = self.model.form, []
+        for m in range(len(self.problem.models)):
+            lacks = self.model.lacks.get(m)
+            if lacks:
+                rows.append((lacks, _held(form.value(lacks, still.values))))
+            stops = {self.model.stops[g]: 1.0 for g in self.problem.groups_of[m] if g in self.model.stops}
+            if stops and m not in over:
+                rows.append((stops, _held(form.value(stops, still.values))))
+        return rows
+
+    def _early(self, answer: Answer) -> float:
+        return self.model.form.value(self.model.early, answer.values)
+
+    def _moves(self, answer: Answer, *, rooted: bool = False) -> int:
+        """Replicas that stop while their model starts others; `rooted`: those of pools with a scheduler of their own."""
+        models = len(self.problem.models)
+        starts, stops, elsewhere = [0] * models, [0] * models, [0] * models
+        for w in self.problem.ways:
+            starts[w.model] += round(answer.values[self.model.starts[w.index]])
+        for g in self.problem.groups:
+            if g.stoppable:
+                counted = elsewhere if rooted and not g.stays else stops
+                counted[g.model] += round(answer.values[self.model.stops[g.index]])
+        return sum(min(max(0, a - other), b) for a, b, other in zip(starts, stops, elsewhere, strict=True))
 
     def _tier(self, answer: Answer, tier: int) -> float:
         return self.model.form.value(self.model.tiers[tier], answer.values) - self.model.bases[tier]
@@ -245,15 +189,19 @@ class _Run:
     def _base(self, tier: int) -> float:
         return self.model.bases[tier]
 
-    def _by_rank(self, best: Answer) -> tuple[Answer, list[tuple[Coefficients, float]]]:
-        """Each goal in its turn. `best` minimised their sum: while the goals before are 0 in it, the last goal is at its least already."""
+    def _by_rank(
+        self, best: Answer, first: list[tuple[Coefficients, float]] | None = None
+    ) -> tuple[Answer, list[tuple[Coefficients, float]]]:
+        """Each goal in its turn. `best` minimised their sum: while the goals before are 0 in it, the last goal is at its least already.
+        `first` = rows of every solve. Returns one row per goal."""
+        fixed = first or []
         rows: list[tuple[Coefficients, float]] = []
         tiers = self.model.tiers
         last = max(t for t, tier in enumerate(tiers) if tier)
         summed = best.proven
         for t, tier in enumerate(tiers):
             if tier and self._tier(best, t) > TOLERANCE and not (summed and t == last):
-                best, summed = self._solve(rows, tier), False
+                best, summed = self._solve([*fixed, *rows], tier), False
             rows.append((tier, _held(max(0.0, self._tier(best, t)) + self._base(t))))
         return best, rows
 
@@ -262,7 +210,7 @@ class _Run:
         problem = self.problem
         cheapest: dict[int, float] = {}
         for w in problem.ways:
-            cheapest[w.model] = min(w.cost if w.work == 0 or problem.wants[w.model].work == 0 else 0.0, cheapest.get(w.model, w.cost))
+            cheapest[w.model] = min(0.0 if problem.wants[w.model].needs.any else w.cost, cheapest.get(w.model, w.cost))
         if not self.model.stops:
             return False
         for g in problem.groups:

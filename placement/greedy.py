@@ -1,127 +1,245 @@
-"""The last resort: no solver, no moves, no preemption. Keeps what runs, stops what is above the maximum, fills by rank and price, best
-fit.
+"""The first incumbent and the last resort: no solver, no moves, no preemption. Keeps what runs, stops what is above the maximum, then
+serves models one after the other: by rank, then by regret (how much dearer a model's second choice is than its first), each by its cheapest
+recipe that still finds room, best fit.
 
-It obeys every rule that `check` knows, one start at a time, so that each prefix of its work is a legal plan.
+A *recipe* is a number of replicas per option that carries the whole demand: one option alone, or each length bucket by whoever serves it
+cheapest. What a recipe cannot place, the next one places. It obeys every rule that `check` knows, one start at a time, so that each prefix
+of its work is a legal plan. Where quotas lend, everybody's own quota is used first, borrowed devices only after that.
+
+Starts cost the logarithm of a cell's nodes. Ways that it uses and the problem lacks are appended to `problem.ways`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
 
-from placement.bind import Room, rooms_of
-from placement.nodes import blocks_of
-from placement.problem import Problem, Way
+from placement.books import Books
+from placement.coverage import tot
+from placement.problem import Problem, cells_by_profile, refusal, way
+from placement.rooms import BindError, Rooms, room_of
+from placement.shapes import blocks_of, request
+from placement.share import Kind, share
+from placement.types import Spread
 
-Placed = tuple[tuple[int, ...], tuple[int, ...], dict[int, dict[str, dict[int, int]]]]
+Cut = dict[int, dict[str, dict[int, int]]]
+Placed = tuple[tuple[int, ...], tuple[int, ...], Cut]
+NEAR = 1e-9
 
 
 def place(problem: Problem, *, keep_only: bool = False) -> Placed:
-    """Starts per way, stops per group, and the cut of each node that they use."""
-    starts = [0] * len(problem.ways)
+    """Starts per way, stops per group, and the cut of each node that they use (cell -> node -> size in blocks -> count)."""
     stops = [0] * len(problem.groups)
-    cut: dict[int, dict[str, dict[int, int]]] = {}
     if keep_only:
-        return tuple(starts), tuple(stops), cut
+        return (0,) * len(problem.ways), tuple(stops), {}
     _shrink(problem, stops)
-    books = _Books(problem, stops)
-    rooms = rooms_of(problem, tuple(0 for _ in stops))
-    order = sorted(range(len(problem.models)), key=lambda m: (problem.rank[m], problem.models[m].name))
-    for m in order:
-        ways = [w for w in problem.ways if w.model == m]
-        ways.sort(key=lambda w: (w.cost / w.work if w.work and problem.wants[m].work else w.cost, w.size, w.index))
-        while books.wants_more(m):
-            chosen = next(((w, r) for w in ways if books.allows(w) and (r := _best_fit(problem, w, rooms)) is not None), None)
-            if chosen is None:
-                break
-            way, room = chosen
-            blocks = blocks_of(problem.cells[way.cell], way.size)
-            room.take(way.size, blocks)
-            books.start(way)
-            starts[way.index] += 1
-            if blocks:
-                here = cut.setdefault(way.cell, {}).setdefault(room.bin.node, {})
-                here[blocks] = here.get(blocks, 0) + 1
-    return tuple(starts), tuple(stops), cut
+    run = _Run(problem, stops)
+    run.round(lending=False)
+    if any(q.borrow for q in problem.snapshot.policy.quotas):
+        run.round(lending=True)
+    starts = [0] * len(problem.ways)
+    for i, n in run.starts.items():
+        starts[i] = n
+    return tuple(starts), tuple(stops), run.cut
 
 
 def _shrink(problem: Problem, stops: list[int]) -> None:
     for m, want in enumerate(problem.wants):
         over = want.running - want.maximum
-        for g in sorted((g for g in problem.groups if g.model == m and g.stoppable), key=lambda g: (g.preference, -g.cost, g.index)):
-            if over <= 0:
-                break
-            stops[g.index] = min(len(g.ids), over)
+        if over <= 0:
+            continue
+        mine = [g for i in problem.groups_of[m] if (g := problem.groups[i]).stoppable]
+        for g in sorted(mine, key=lambda g: (g.resident, g.preference, -g.cost, g.index)):
+            stops[g.index] = min(len(g.ids), max(0, over))
             over -= stops[g.index]
 
 
-def _best_fit(problem: Problem, way: Way, rooms: dict[int, list[Room]]) -> Room | None:
-    cell = problem.cells[way.cell]
-    blocks = blocks_of(cell, way.size)
-    fits = [r for r in rooms.get(way.cell, []) if r.fits(way.size, blocks) and r.bin.takes(cell, way.size)]
-    return min(fits, key=lambda r: (not r.fits_now(way.size, blocks), r.blocks if blocks else r.free, r.bin.node), default=None)
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Replicas per option for the whole demand, as fractions."""
+
+    price: float
+    parts: tuple[tuple[int, float], ...]
 
 
-class _Books:
-    """Running sums for every rule, asked before each start."""
+@dataclass(slots=True)
+class _Run:
+    problem: Problem
+    stops: list[int]
+    starts: Counter[int] = field(default_factory=Counter)
+    cut: Cut = field(default_factory=dict)
 
-    def __init__(self, problem: Problem, stops: list[int]) -> None:
-        self.p = problem
-        self.count: Counter[int] = Counter()
-        self.by_vendor: Counter[tuple[int, str]] = Counter()
-        self.pool_used: Counter[str] = Counter()
-        self.work = [0.0] * len(problem.models)
-        self.cost = [0.0] * len(problem.models)
+    books: Books = field(init=False)
+    cells: dict[str, list[int]] = field(init=False)
+    ways: dict[tuple[int, int], int] = field(init=False)
+    rooms: dict[int, Rooms] = field(default_factory=dict)
+    nothing: tuple[int, ...] = ()  # what stops is not given to others: a plan without a solver waits for nobody
+    full: set[tuple[int, int, int]] = field(default_factory=set)  # (cell, devices on one node, nodes) that no longer fit
+    open: dict[int, list[int]] = field(default_factory=dict)
+    recipes: list[list[Recipe]] = field(default_factory=list)
+    supply: list[Counter[Kind]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        problem = self.problem
+        self.books = Books(problem, self.stops)
+        self.nothing = (0,) * len(problem.groups)
+        self.cells = cells_by_profile(problem)
+        self.ways = {(w.option, w.cell): w.index for w in problem.ways}
+        self.recipes = [self._recipes(m) for m in range(len(problem.models))]
+        self.supply = [Counter() for _ in problem.models]
         for g in problem.groups:
-            left = len(g.ids) - stops[g.index]
-            self.count[g.model] += left
-            self.by_vendor[(g.model, g.vendor)] += left
-            self.work[g.model] += g.work * left
-            self.cost[g.model] += g.cost * left
-            if g.cell is not None:
-                self.pool_used[problem.cells[g.cell].pool] += g.devices * left
-        self.pool_free: Counter[str] = Counter()
-        for b in problem.bins:
-            self.pool_free[problem.cells[b.cell].pool] += b.free
+            kind = problem.kind_of(g)
+            if kind is not None:
+                self.supply[g.model][kind] += len(g.ids) - self.stops[g.index]
 
-    def wants_more(self, m: int) -> bool:
-        want = self.p.wants[m]
-        if self.p.models[m].hold or self.count[m] >= want.maximum:
-            return False
-        return self.count[m] < want.minimum or self.work[m] < want.work - 1e-9
+    def round(self, *, lending: bool) -> None:
+        self.books.lending = lending
+        models = self.problem.models
+        order = sorted(range(len(models)), key=lambda m: (self.problem.rank[m], -self._regret(m), models[m].name))
+        for m in order:
+            if not models[m].hold:
+                self._serve(m)
 
-    def allows(self, way: Way) -> bool:
-        model, policy = self.p.models[way.model], self.p.snapshot.policy
-        pool = self.p.cells[way.cell].pool
-        cells = [c for c in self.p.cells if c.pool == pool]
-        limits = [c.limit_devices for c in cells if c.limit_devices is not None]
-        if limits and self.pool_used[pool] + way.size > min(limits):
-            return False
-        reserve = max(c.reserve_devices for c in cells)
-        if reserve and self.pool_free[pool] - way.size < reserve:
-            return False
-        if way.cost > 0:
-            if model.max_hourly_cost is not None and self.cost[way.model] + way.cost > model.max_hourly_cost + 1e-9:
-                return False
-            if policy.max_hourly_cost is not None and sum(self.cost) + way.cost > policy.max_hourly_cost + 1e-9:
-                return False
-        return self._spread(way)
+    def _regret(self, m: int) -> float:
+        prices = [r.price for r in self.recipes[m]]
+        return inf if len(prices) < 2 else prices[1] - prices[0]
 
-    def _spread(self, way: Way) -> bool:
-        model = self.p.models[way.model]
-        count = self.count[way.model] + 1
-        vendors = {v for (m, v), n in self.by_vendor.items() if m == way.model and n > 0} | {way.vendor}
-        if len(vendors) < min(model.min_vendors, count):
-            return False
-        share = model.max_vendor_share_percent
-        if share is None or share >= 100:
-            return True
-        return 100 * (self.by_vendor[(way.model, way.vendor)] + 1 - 1) <= share * (count - 1)
+    # ---- recipes
 
-    def start(self, way: Way) -> None:
-        self.count[way.model] += 1
-        self.by_vendor[(way.model, way.vendor)] += 1
-        self.work[way.model] += way.work
-        self.cost[way.model] += way.cost
-        pool = self.p.cells[way.cell].pool
-        self.pool_used[pool] += way.size
-        self.pool_free[pool] -= way.size
+    def _recipes(self, m: int) -> list[Recipe]:
+        """Cheapest first. Without demand for work: one replica of each option."""
+        problem, want = self.problem, self.problem.wants[m]
+        mine = [o for o in problem.options_of[m] if problem.options[o].eligible and self._cells(o)]
+        if not want.needs.any:
+            found = [Recipe(self._cost(o), ((o, 1.0),)) for o in mine]
+        else:
+            found = [Recipe(n * self._cost(o), ((o, n),)) for o in mine if (n := self._alone(m, o)) < inf]
+            if len(want.needs.loads) > 1 and len(mine) > 1:
+                found += self._mixed(m, mine)
+        size = {o: problem.options[o].devices for o in mine}
+        # In a fleet whose devices cost nothing, the fewest of them.
+        return sorted(found, key=lambda r: (r.price, sum(n * size[o] for o, n in r.parts), r.parts))
+
+    def _cells(self, option: int) -> list[int]:
+        """Cells that may take it, cheapest first."""
+        if option not in self.open:
+            problem = self.problem
+            what, m = problem.options[option], problem.model_of[option]
+            found = [
+                c
+                for c in self.cells.get(what.profile, [])
+                if problem.bins_of[c] and refusal(what, problem.models[m], problem.cells[c], problem.wants[m].work > 0) is None
+            ]
+            self.open[option] = sorted(found, key=lambda c: (problem.cells[c].cost_per_device_hour, c))
+        return self.open[option]
+
+    def _cost(self, option: int) -> float:
+        return self.problem.cells[self._cells(option)[0]].cost_per_device_hour * self.problem.options[option].devices
+
+    def _alone(self, m: int, option: int) -> float:
+        needs = self.problem.wants[m].needs
+        rates, tokens, _ = self.problem.kinds[option]
+        kv = [floor / t if t > 0 else inf for floor, t in zip(needs.floors, tokens, strict=True)]
+        return max([tot(needs.loads, rates), *kv])
+
+    def _mixed(self, m: int, mine: list[int]) -> list[Recipe]:
+        """Each bucket by the option that serves it cheapest: the optimum, were replicas divisible."""
+        needs = self.problem.wants[m].needs
+        count: dict[int, float] = {}
+        for b, load in enumerate(needs.loads):
+            if load > 0:
+                able = [o for o in mine if self.problem.kinds[o][0][b] > 0]
+                if not able:
+                    return []
+                best = min(able, key=lambda o: (self._cost(o) / self.problem.kinds[o][0][b], self.problem.options[o].devices, o))
+                count[best] = count.get(best, 0.0) + load / self.problem.kinds[best][0][b]
+        for i, floor in enumerate(needs.floors):
+            lack = floor - sum(ceil(n) * self.problem.kinds[o][1][i] for o, n in count.items())
+            holders = [o for o in mine if self.problem.kinds[o][1][i] > 0]
+            if lack > 0 and holders:
+                best = min(holders, key=lambda o: (self._cost(o) / self.problem.kinds[o][1][i], o))
+                count[best] = count.get(best, 0.0) + lack / self.problem.kinds[best][1][i]
+        if len(count) < 2:
+            return []
+        return [Recipe(sum(n * self._cost(o) for o, n in count.items()), tuple(sorted(count.items())))]
+
+    # ---- serving
+
+    def _serve(self, m: int) -> None:
+        problem, want = self.problem, self.problem.wants[m]
+        if want.needs.any:
+            networks: Sequence[str | None] = [None]
+            if want.needs.half:
+                cells = {c for recipe in self.recipes[m] for o, _ in recipe.parts for c in self._cells(o)}
+                networks = sorted({problem.cells[c].network_domain for c in cells})
+            for network in networks:
+                for recipe in self.recipes[m]:
+                    left = 1.0 - share(want.needs, self.supply[m])
+                    if left <= NEAR:
+                        break
+                    for option, whole in recipe.parts:
+                        self._start(m, option, ceil(whole * left - 1e-6), network)
+        for recipe in self.recipes[m]:
+            for option, _ in recipe.parts:
+                if self.books.count[m] < want.minimum:
+                    self._start(m, option, want.minimum - self.books.count[m], None)
+
+    def _start(self, m: int, option: int, count: int, network: str | None) -> None:
+        problem, books = self.problem, self.books
+        cells = [c for c in self._cells(option) if network is None or problem.cells[c].network_domain == network]
+        size, span = request(problem.options[option]), problem.options[option].span
+        for _ in range(min(count, problem.wants[m].maximum - books.count[m])):
+            cells = [c for c in cells if (c, size, span) not in self.full]
+            chosen = next((c for c in self._ordered(m, cells) if books.allows(option, c) and self._take(option, c)), None)
+            if chosen is None:
+                return
+            index = self.ways.get((option, chosen))
+            if index is None:
+                index = len(problem.ways)
+                self.ways[(option, chosen)] = index
+                problem.ways.append(way(problem, option, chosen, index))
+            self.starts[index] += 1
+            books.start(option, chosen)
+            if problem.wants[m].needs.any:
+                self.supply[m][problem.kind(option, chosen)] += 1
+
+    def _ordered(self, m: int, cells: list[int]) -> Collection[int]:
+        """Of equal price the failure domain with the fewest of the model."""
+        if len(cells) < 2 or self.problem.models[m].spread is Spread.NONE:
+            return cells
+        count, at = self.books.by_domain[m], self.problem.cells
+        return sorted(cells, key=lambda c: (at[c].cost_per_device_hour, count[at[c].failure_domain], c))
+
+    def _take(self, option: int, cell: int) -> bool:
+        """Takes the best fitting node of the cell, if there is one."""
+        problem, what = self.problem, self.problem.options[option]
+        size = request(what)
+        if (cell, size, what.span) in self.full:
+            return False
+        if cell not in self.rooms:
+            self.rooms[cell] = Rooms(problem, cell, [room_of(problem, problem.bins[i], self.nothing) for i in problem.bins_of[cell]])
+        names = self._find(self.rooms[cell], size, blocks_of(problem.cells[cell], size), what.span)
+        if names is None:
+            self.full.add((cell, size, what.span))  # nothing is ever given back
+            return False
+        blocks = blocks_of(problem.cells[cell], size)
+        if blocks:
+            for name in names:
+                here = self.cut.setdefault(cell, {}).setdefault(name, {})
+                here[blocks] = here.get(blocks, 0) + 1
+        return True
+
+    def _find(self, rooms: Rooms, size: int, blocks: int, span: int) -> list[str] | None:
+        if span > 1:
+            try:
+                return rooms.take_whole(size, blocks, span)[0].split(",")
+            except BindError:
+                rooms.heaps.pop((size, True), None)  # it was emptied by the search
+                return None
+        room = rooms.best(size, blocks)
+        if room is None:
+            return None
+        rooms.take(room, size, blocks)
+        return [room.bin.node]

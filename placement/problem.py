@@ -5,15 +5,25 @@ greedy placer, the node choice and the explanations cannot disagree. `check` doe
 alone.
 
 Nothing starts and nothing stops where stock is unknown, nor for a model on hold. What a node has to give is read in `nodes`.
+
+Split deployments are folded: `options` and `demand` here have no roles but twice the buckets (`share`), `snapshot` and `asked` are as they
+came. A bucket that no option of its model can serve has load 0 here: it is reported (`SloUnreachable`), never priced.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 
-from placement.nodes import Bin, Group, blocks_of, read_nodes
+from placement.nodes import Bin, Group, most_blocks, read_nodes
+from placement.shapes import blocks_of, legal, request
+from placement.share import Kind
+from placement.snapshot import ROLES, Split
 from placement.types import Cell, Model, ModelDemand, Option, Reason, Snapshot, Stock
+from placement.wants import Want as Want
+from placement.wants import unmet_price as unmet_price
+from placement.wants import want_of
 
 # Weights of the tie-breaks, in units of the snapshot's median price of a device-hour. They order plans of equal money and are far below
 # what money can decide (prices are stated to the cent): a device that costs nothing is still not wasted, a stop is never free.
@@ -37,49 +47,55 @@ class Way:
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A model's demand after `may_shrink` was applied."""
-
-    minimum: int
-    maximum: int
-    work: float
-    need: float  # device-equivalents of the whole work
-    smallest: int  # devices of its smallest replica
-    running: int
-    running_work: float
-    surplus: int  # running replicas that may go without a loss
-    base_loss: float  # loss that no plan can avoid
-
-
 @dataclass(slots=True)
 class Problem:
     snapshot: Snapshot
     cells: tuple[Cell, ...]
     models: tuple[Model, ...]
-    options: tuple[Option, ...]
-    demand: tuple[ModelDemand, ...]
+    options: tuple[Option, ...]  # folded: see above; same order as in the snapshot
+    demand: tuple[ModelDemand, ...]  # folded
     rank: tuple[int, ...]  # 0 = highest priority
     ways: list[Way] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     bins: list[Bin] = field(default_factory=list)
     wants: list[Want] = field(default_factory=list)
     unit: float = 1.0
+    options_of: list[list[int]] = field(default_factory=list)  # per model, indexes
+    groups_of: list[list[int]] = field(default_factory=list)
+    bins_of: list[list[int]] = field(default_factory=list)  # per cell
+    asked: tuple[ModelDemand, ...] = ()  # as it came: one entry per model and role
+    option_index: dict[str, int] = field(default_factory=dict)
+    kinds: dict[int, Kind] = field(default_factory=dict)  # per option, without its network
+    model_of: list[int] = field(default_factory=list)  # per option
+
+    @property
+    def ways_of(self) -> list[list[int]]:
+        """Per model, indexes of its ways; `ways` may still grow (the column engine adds those that it uses)."""
+        found: list[list[int]] = [[] for _ in self.models]
+        for w in self.ways:
+            found[w.model].append(w.index)
+        return found
 
     def stop_price(self, group: Group) -> float:
         """What a stop must earn: the configured share of the replica's own cost."""
         return group.cost * self.snapshot.policy.min_saving_percent / 100.0
 
+    def kind(self, option: int, cell: int | None) -> Kind:
+        """What one replica of an option in a cell gives to its model's demand (`Want.needs`)."""
+        rates, tokens, _ = self.kinds[option]
+        model = self.snapshot.models[self.model_of[option]]
+        network = self.cells[cell].network_domain if model.same_network and cell is not None else ""
+        return rates, tokens, network
+
+    def kind_of(self, group: Group) -> Kind | None:
+        """The same for running replicas; None: their option is gone, so they carry nothing that is known."""
+        option = self.option_index.get(group.option or "")
+        return None if option is None or self.model_of[option] != group.model else self.kind(option, group.cell)
+
 
 def legal_size(cell: Cell, size: int) -> bool:
     """Whether one pod may ask for `size` devices under this pool's scheduler."""
-    if size not in cell.sizes:
-        return False
-    if size == 1:
-        return True
-    if cell.whole_node_only:
-        return cell.per_node is None or size == cell.per_node
-    return size % cell.align_to == 0
+    return legal(cell, size)
 
 
 def pool_allowed(option: Option, cell: Cell) -> bool:
@@ -88,9 +104,9 @@ def pool_allowed(option: Option, cell: Cell) -> bool:
 
 def refusal(option: Option, model: Model, cell: Cell, needs_work: bool) -> Reason | None:
     """Why this option may never start in this cell, or None. Node space is not looked at here."""
-    if not option.eligible or (needs_work and not option.work_per_s):
+    if not option.eligible or (needs_work and not any(option.bucket_work or (option.work_per_s or 0.0,))):
         return Reason.NO_OPTION
-    if not legal_size(cell, option.devices):
+    if not legal(cell, option.devices, option.span):
         return Reason.NEVER_FITS
     if not pool_allowed(option, cell):
         return Reason.POOL_RESTRICTED
@@ -103,99 +119,120 @@ def refusal(option: Option, model: Model, cell: Cell, needs_work: bool) -> Reaso
     return None
 
 
-def build(snapshot: Snapshot, demand: tuple[ModelDemand, ...]) -> Problem:
-    """`snapshot` normalised and validated; `demand` one entry per model in the same order."""
-    ranks = sorted({m.priority for m in snapshot.models}, reverse=True)
+def build(snapshot: Snapshot, demand: Sequence[ModelDemand], *, with_ways: bool = True) -> Problem:
+    """`snapshot` normalised and validated; `demand` one entry per model in the same order. Linear in the size of the fleet.
+
+    Without ways the list stays empty: the column engine works on options and cells and adds only the ways that its plan uses.
+    """
+    ranks = {p: i for i, p in enumerate(sorted({m.priority for m in snapshot.models}, reverse=True))}
     prices = [c.cost_per_device_hour for c in snapshot.cells if c.cost_per_device_hour > 0]
+    by_model = {m.name: i for i, m in enumerate(snapshot.models)}
     problem = Problem(
         snapshot=snapshot,
         cells=snapshot.cells,
         models=snapshot.models,
-        options=snapshot.options,
-        demand=demand,
-        rank=tuple(ranks.index(m.priority) for m in snapshot.models),
+        options=tuple(_folded(o, demand[by_model[o.model]]) for o in snapshot.options),
+        demand=tuple(demand),
+        rank=tuple(ranks[m.priority] for m in snapshot.models),
         unit=median(prices) if prices else 1.0,
+        asked=tuple(part for d in demand for part in (d.parts if isinstance(d, Split) else (d,))),
+        option_index={o.id: i for i, o in enumerate(snapshot.options)},
+        model_of=[by_model[o.model] for o in snapshot.options],
     )
     problem.groups, problem.bins = read_nodes(snapshot)
-    _ways(problem)
-    problem.wants = [_want(problem, i) for i in range(len(problem.models))]
+    problem.options_of = [[] for _ in problem.models]
+    for o, m in enumerate(problem.model_of):
+        problem.options_of[m].append(o)
+    problem.groups_of = [[] for _ in problem.models]
+    for g in problem.groups:
+        problem.groups_of[g.model].append(g.index)
+    problem.bins_of = [[] for _ in problem.cells]
+    for i, b in enumerate(problem.bins):
+        problem.bins_of[b.cell].append(i)
+    reached = [_reached(problem, m) for m in range(len(problem.models))]
+    problem.demand = tuple(d for d, _ in reached)
+    if with_ways:
+        _ways(problem)
+    startable = {w.model for w in problem.ways} if with_ways else None
+    problem.wants = [want_of(problem, i, startable is None or i in startable, reached[i][1]) for i in range(len(problem.models))]
     return problem
 
 
-def bin_limit(problem: Problem, b: Bin) -> int:
-    """Blocks of the bin if everything that may stop on it stops."""
-    return b.blocks + sum(blocks * len(problem.groups[g].ids) for g, _, blocks in b.gains)
+def _folded(option: Option, asked: ModelDemand) -> Option:
+    """An option of a role serves the buckets of its role and none of the other."""
+    if not isinstance(asked, Split) or not option.role:
+        return option
+    half = len(asked.bucket_work) // 2
+    none = (0.0,) * half
+    own = option.rates(half)
+    return replace(option, role="", bucket_work=own + none if option.role == ROLES[0] else none + own)
+
+
+def _reached(problem: Problem, m: int) -> tuple[ModelDemand, tuple[int, ...]]:
+    """The demand without the buckets that no option serves, and these. Where none is served at all, nothing is left out."""
+    asked, loads = problem.demand[m], problem.demand[m].loads
+    if len(loads) < 2:
+        return asked, ()
+    running = {problem.groups[g].option for g in problem.groups_of[m]}
+    rates = [o.rates(len(loads)) for i in problem.options_of[m] if (o := problem.options[i]).eligible or o.id in running]
+    dead = {b for b, load in enumerate(loads) if load > 0 and not any(r[b] > 0 for r in rates)}
+    if isinstance(asked, Split):  # a length that one role cannot serve is of no use to the other
+        half = len(loads) // 2
+        dead |= {(b + half) % len(loads) for b in dead}
+    alive = any(x > 0 and b not in dead for b, x in enumerate(loads))
+    if not dead or not alive:
+        return asked, ()
+    left = tuple(0.0 if b in dead else x for b, x in enumerate(loads))
+    return replace(asked, work_per_s=sum(left), bucket_work=left), tuple(sorted(dead))
 
 
 def _ways(problem: Problem) -> None:
     reach: dict[int, int] = {}
     single: dict[int, bool] = {}
+    whole: dict[int, int] = {}  # nodes that a replica over several could have
     for b in problem.bins:
-        reach[b.cell] = max(reach.get(b.cell, 0), bin_limit(problem, b))
+        most, full = most_blocks(problem.cells[b.cell], b, problem.groups), problem.cells[b.cell].per_node or 0
+        reach[b.cell] = max(reach.get(b.cell, 0), most)
+        whole[b.cell] = whole.get(b.cell, 0) + (b.whole(full) and most >= blocks_of(problem.cells[b.cell], full))
         single[b.cell] = single.get(b.cell, False) or b.free > 0 or bool(b.gains)
-    by_model = {m.name: i for i, m in enumerate(problem.models)}
+    cells_of = cells_by_profile(problem)
     for o, option in enumerate(problem.options):
-        m = by_model[option.model]
+        m = problem.model_of[o]
         model = problem.models[m]
         if model.hold or model.max_replicas == 0:
             continue
-        for c, cell in enumerate(problem.cells):
-            if cell.profile != option.profile or refusal(option, model, cell, problem.demand[m].work_per_s > 0) is not None:
+        for c in cells_of.get(option.profile, []):
+            cell = problem.cells[c]
+            if refusal(option, model, cell, sum(problem.demand[m].loads) > 0) is not None:
                 continue
-            blocks = blocks_of(cell, option.devices)
+            blocks = blocks_of(cell, request(option))
             if blocks > reach.get(c, 0) or (blocks == 0 and not single.get(c, False)):
                 continue
-            problem.ways.append(
-                Way(
-                    index=len(problem.ways),
-                    option=o,
-                    model=m,
-                    cell=c,
-                    size=option.devices,
-                    cost=cell.cost_per_device_hour * option.devices,
-                    work=option.work_per_s or 0.0,
-                    vendor=option.vendor,
-                    domain=cell.failure_domain,
-                )
-            )
+            if option.span > 1 and whole.get(c, 0) < option.span:
+                continue
+            problem.ways.append(way(problem, o, c, len(problem.ways)))
 
 
-def _want(problem: Problem, m: int) -> Want:
-    model, asked = problem.models[m], problem.demand[m]
-    groups = [g for g in problem.groups if g.model == m]
-    ways = [w for w in problem.ways if w.model == m]
-    running = sum(len(g.ids) for g in groups)
-    running_work = sum(g.work * len(g.ids) for g in groups)
-    minimum, work = model.min_replicas, asked.work_per_s
-    if not asked.may_shrink:
-        minimum = max(minimum, min(running, model.max_replicas))
-        work = max(work, running_work) if work > 0 else work
-    own = [o for o in problem.options if o.model == model.name]
-    smallest = min([o.devices for o in own] or [g.devices for g in groups] or [1])
-    rates = sorted(o.work_per_s / o.devices for o in own if o.work_per_s)
-    need = work / median(rates) if rates and work > 0 else (float(smallest) if work > 0 else 0.0)
-    surplus = _surplus(groups, minimum, model.max_replicas, work, running, running_work)
-    base = 0.0
-    if not ways and not model.hold:
-        # Nothing can start: what is missing today stays missing, whatever the others do.
-        base = 2.0 * smallest * max(0, minimum - running)
-        if work > 0:
-            base += need * unmet_price(max(0.0, 1.0 - running_work / work))
-    return Want(minimum, model.max_replicas, work, need, smallest, running, running_work, surplus, base)
+def cells_by_profile(problem: Problem) -> dict[str, list[int]]:
+    """Indexes of cells, ascending."""
+    found: dict[str, list[int]] = {}
+    for c, cell in enumerate(problem.cells):
+        found.setdefault(cell.profile, []).append(c)
+    return found
 
 
-def _surplus(groups: list[Group], minimum: int, maximum: int, work: float, running: int, running_work: float) -> int:
-    forced = max(0, running - maximum)
-    left, floor = running_work, min(work, running_work)
-    count = 0
-    for rate in sorted(g.work for g in groups for _ in g.ids):
-        if running - count <= minimum or (work > 0 and left - rate < floor - 1e-9):
-            break
-        left -= rate
-        count += 1
-    return max(forced, count)
-
-
-def unmet_price(share: float) -> float:
-    """Convex price of an unmet share: the second half hurts three times as much, so two models at 25 % beat one at 50 %."""
-    return min(share, 0.5) + 3.0 * max(0.0, share - 0.5)
+def way(problem: Problem, option: int, cell: int, index: int) -> Way:
+    """The way of an option in a cell. `work` is per second over one bucket; with several ask `kind`."""
+    what, where = problem.options[option], problem.cells[cell]
+    one = len(problem.demand[problem.model_of[option]].loads) == 1
+    return Way(
+        index=index,
+        option=option,
+        model=problem.model_of[option],
+        cell=cell,
+        size=what.devices,
+        cost=where.cost_per_device_hour * what.devices,
+        work=what.rates(1)[0] if one else what.work_per_s or 0.0,
+        vendor=what.vendor,
+        domain=where.failure_domain,
+    )

@@ -1,4 +1,4 @@
-"""Rows of the general form that bound what starts: limits, reserves, budgets, spread over vendors, moves.
+"""Rows of the general form that bound what starts: limits, reserves, budgets; and what counts as a move.
 
 A limit that what runs already exceeds forbids starts under it and nothing else: running replicas are never stopped for a lowered number.
 """
@@ -70,81 +70,44 @@ def _cost_row(problem: Problem, form: Form, starts: dict[int, int], stops: dict[
     limit_row(form, usage, running, limit, [starts[w.index] for w in mine if w.cost > 0])
 
 
-def add_moves(problem: Problem, form: Form, starts: dict[int, int], stops: dict[int, int]) -> None:
-    """At most `max_moves` replicas that stop while their model starts others."""
-    most = problem.snapshot.policy.max_moves
-    if most is None:
-        return
-    moves: Coefficients = {}
-    for m in range(len(problem.models)):
-        mine = {starts[w.index]: 1.0 for w in problem.ways if w.model == m}
-        gone = {stops[g.index]: 1.0 for g in problem.groups if g.model == m and g.stoppable}
-        if not mine or not gone:
+def rooted_of(problem: Problem, form: Form, starts: dict[int, int], stops: dict[int, int]) -> Coefficients:
+    """Replicas that leave a pool whose own scheduler chooses nodes while their model starts others: variables that are at least so many.
+    Of a model's stops only those that no start replaces are free; the others' stops count as replaced first."""
+    rooted: Coefficients = {}
+    for m, want in enumerate(problem.wants):
+        groups = [g for i in problem.groups_of[m] if (g := problem.groups[i]).stoppable]
+        staying: Coefficients = {stops[g.index]: 1.0 for g in groups if g.stays}
+        replaced: Coefficients = {starts[w.index]: 1.0 for w in problem.ways if w.model == m} if staying else {}
+        if not staying or not replaced:
             continue
-        running = problem.wants[m].running
+        replaced.update({stops[g.index]: -1.0 for g in groups if not g.stays})
+        moved = form.variable(0.0, None, integer=False)
+        all_of_them = form.variable(0.0, 1.0)  # 1: moved = stops there; 0: moved = starts - stops elsewhere
+        most = float(sum(len(g.ids) for g in groups if g.stays))
+        form.row({**staying, moved: -1.0, all_of_them: most}, "<=", most)
+        form.row({**replaced, moved: -1.0, all_of_them: -float(want.maximum)}, "<=", 0.0)
+        rooted[moved] = 1.0
+    return rooted
+
+
+def moves_of(problem: Problem, form: Form, starts: dict[int, int], stops: dict[int, int]) -> Coefficients:
+    """Replicas that stop while their model starts others, if they are limited: variables that are at least so many."""
+    if problem.snapshot.policy.max_moves is None:
+        return {}
+    mine: list[Coefficients] = [{} for _ in problem.models]
+    gone: list[Coefficients] = [{} for _ in problem.models]
+    for w in problem.ways:
+        mine[w.model][starts[w.index]] = 1.0
+    for g in problem.groups:
+        if g.stoppable:
+            gone[g.model][stops[g.index]] = 1.0
+    moves: Coefficients = {}
+    for m, want in enumerate(problem.wants):
+        if not mine[m] or not gone[m]:
+            continue
         moved = form.variable(0.0, None, integer=False)
         grows = form.variable(0.0, 1.0)  # 1: moves = stops; 0: moves = starts
-        form.row({**gone, moved: -1.0, grows: float(running)}, "<=", float(running))
-        form.row({**mine, moved: -1.0, grows: -float(problem.wants[m].maximum)}, "<=", 0.0)
+        form.row({**gone[m], moved: -1.0, grows: float(want.running)}, "<=", float(want.running))
+        form.row({**mine[m], moved: -1.0, grows: -float(want.maximum)}, "<=", 0.0)
         moves[moved] = 1.0
-    form.row(moves, "<=", float(most))
-
-
-def add_spread(problem: Problem, form: Form, m: int, starts: dict[int, int], stops: dict[int, int], shortfall: Coefficients) -> None:
-    model = problem.models[m]
-    share = model.max_vendor_share_percent
-    if model.min_vendors < 2 and (share is None or share >= 100):
-        return
-    ways = [w for w in problem.ways if w.model == m]
-    groups = [g for g in problem.groups if g.model == m]
-    vendors = sorted({w.vendor for w in ways} | {g.vendor for g in groups})
-    want = problem.wants[m]
-    most = float(max(want.maximum, want.running, 1))
-    total: Coefficients = {}
-    per_vendor: dict[str, Coefficients] = {v: {} for v in vendors}
-    running: dict[str, int] = dict.fromkeys(vendors, 0)
-    for w in ways:
-        add(per_vendor[w.vendor], starts[w.index], 1.0)
-    for g in groups:
-        running[g.vendor] += len(g.ids)
-        if g.stoppable:
-            add(per_vendor[g.vendor], stops[g.index], -1.0)
-    for counts in per_vendor.values():
-        for variable, c in counts.items():
-            add(total, variable, c)
-    have = sum(running.values())
-    if model.min_vendors >= 2:
-        used = {v: form.variable(0.0, 1.0) for v in vendors}
-        for v in vendors:
-            # used <= replicas of this vendor
-            form.row({used[v]: 1.0, **{k: -c for k, c in per_vendor[v].items()}}, "<=", float(running[v]))
-        enough = form.variable(0.0, 1.0)
-        form.row({**dict.fromkeys(used.values(), 1.0), enough: -float(model.min_vendors)}, ">=", 0.0)
-        few: Coefficients = {**total, enough: -most}
-        for x in used.values():
-            add(few, x, -1.0)
-        if have:
-            broken = form.variable(0.0, 1.0)
-            add(few, broken, -most)
-            add(shortfall, broken, float(want.smallest))
-            _no_starts(form, broken, [starts[w.index] for w in ways])
-        form.row(few, "<=", -float(have))
-    if share is not None and share < 100:
-        alpha = share / 100.0
-        for v in vendors:
-            row: Coefficients = {k: -alpha * c for k, c in total.items()}
-            for k, c in per_vendor[v].items():
-                add(row, k, c)
-            if running[v]:
-                broken = form.variable(0.0, 1.0)
-                add(row, broken, -most)
-                add(shortfall, broken, float(want.smallest))
-                _no_starts(form, broken, [starts[w.index] for w in ways if w.vendor == v])
-            form.row(row, "<=", 1.0 - alpha + alpha * have - running[v] + 1e-9)
-
-
-def _no_starts(form: Form, broken: int, starts: list[int]) -> None:
-    for start in starts:
-        most = form.upper[start]
-        bound = most if most is not None else 0.0
-        form.row({start: 1.0, broken: bound}, "<=", bound)
+    return moves

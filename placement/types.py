@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 class Stock(StrEnum):
@@ -55,6 +55,14 @@ class Outcome(StrEnum):
     KEPT_OLD = "KeptOld"  # the new plan did not earn its moves, or could not be realised as a whole
 
 
+class Spread(StrEnum):
+    """How a model's replicas are spread over failure domains."""
+
+    NONE = "None"
+    SOFT = "Soft"  # ties at node choice and among plans of equal money
+    STRICT = "Strict"  # a rule: at most `Model.max_domain_share_percent` in one domain
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A pool's nodes of one failure domain and one fast-network domain: one device type, one allocation rule."""
@@ -65,6 +73,7 @@ class Cell:
     vendor: str
     sizes: tuple[int, ...]  # legal requests of one pod, ascending, under this pool's scheduler
     align_to: int = 1  # above size 1 a request takes whole aligned blocks of this many devices (A3: 2 dies = 1 card)
+    ring: int | None = None  # devices of a ring: a request up to it stays in one ring (910A: 4, A2 Box16: 8); None = the node is one ring
     per_node: int | None = None  # devices of a full node
     whole_node_only: bool = False  # above size 1 only whole nodes (A3 under the default scheduler)
     cost_per_device_hour: float = 0.0
@@ -85,6 +94,7 @@ class Node:
     installed: int  # capacity of the node, withdrawn devices included
     allocatable: int
     held_by_others: int  # devices held by unfinished pods that are no `Replica` of this snapshot
+    free_rings: tuple[int, ...] | None = None  # free devices per ring if readable; None = derive (all free or none)
     eligible: bool = True  # may take new replicas
     excluded_reason: str = ""  # NotReady, Cordoned, Tainted, DevicesMissing, DevicesWithdrawn, SharedDevices, ...
     free_blocks: int | None = None  # complete free aligned blocks if readable; None = derive (all free or none)
@@ -100,14 +110,21 @@ class Option:
     vendor: str
     variant: str
     engine: str
-    devices: int  # per replica; on one node (span 1)
+    devices: int  # per replica, over all its nodes
     pools: tuple[str, ...] = ()  # allow-list of pools; empty = every pool of the profile
     excluded_pools: tuple[str, ...] = ()
+    span: int = 1  # nodes of one replica; above 1 it takes `span` whole nodes of one network domain
+    role: str = ""  # of a split deployment: "prefill" or "decode"; "" = serves whole requests
     work_per_s: float | None = None  # capacity of one replica at the SLO; None = unknown (only fixed sizes can use it)
+    bucket_work: tuple[float, ...] = ()  # the same per length bucket, 0 = cannot serve it; empty = `work_per_s` in each
     kv_tokens: float | None = None
     start_seconds: float | None = None
     eligible: bool = True  # verdict Promote, or a gate that does not block
     evidence: str = "Estimated"
+
+    def rates(self, buckets: int) -> tuple[float, ...]:
+        """Work/s of one replica per bucket; 0 where it serves nothing or nothing is known."""
+        return self.bucket_work or (self.work_per_s or 0.0,) * buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,11 @@ class Model:
     min_vendors: int = 1
     max_vendor_share_percent: int | None = None
     max_hourly_cost: float | None = None
-    tenant: str = ""
+    spread: Spread = Spread.SOFT
+    max_domain_share_percent: int = 50  # with STRICT: replicas in one failure domain <= 1 - a + a * replicas
+    tenant: str = ""  # whose quotas count this model's devices
+    preemptable: bool = True  # may lose replicas for a higher priority
+    same_network: bool = False  # split deployment: prefill and decode share each network domain
     shared_ok: bool = False
     restricted: bool = False  # the user's allow-lists leave pools out (tells PoolRestricted from DevicesUnavailable)
     hold: bool = False  # sizes held and never grown (object invalid under today's rules, or paused)
@@ -136,6 +157,17 @@ class Replica:
     devices: int
     state: ReplicaState = ReplicaState.SERVING
     age_order: int = 0  # larger = younger; ties by id
+    resident: bool = False  # younger than `stability.minResidence`: not moved for money
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Devices that one tenant's models may hold together."""
+
+    tenant: str
+    devices: int
+    profiles: tuple[str, ...] = ()  # empty = devices of every profile
+    borrow: bool = False  # may use what other tenants' quotas of the same profiles leave idle, until they want it
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +175,9 @@ class Policy:
     objective: str = "MinCost"
     max_hourly_cost: float | None = None
     min_saving_percent: float = 5.0
-    max_moves: int | None = None
+    start_price: float = 1.0  # kappa: a start costs kappa * its price per hour * start seconds / 1800 s
+    max_moves: int | None = None  # moves left in this hour
+    quotas: tuple[Quota, ...] = ()
     time_limit_s: float = 10.0
     relative_gap: float = 0.0001
     preemption: bool = True  # a running replica may be stopped for a higher priority
@@ -167,9 +201,17 @@ class ModelDemand:
     """What one model needs. A fixed size has work 0 and min = max replicas."""
 
     model: str
-    work_per_s: float = 0.0
+    work_per_s: float = 0.0  # over all buckets
+    bucket_work: tuple[float, ...] = ()  # per length bucket; empty = one bucket with `work_per_s`
+    role: str = ""  # one entry per role of a split deployment
+    kv_floor: float = 0.0  # tokens of KV cache that the replicas must hold together
     may_shrink: bool = True
     reason: str = "FixedSize"
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """Work per bucket."""
+        return self.bucket_work or (self.work_per_s,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +221,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`replicas` of one option on one node."""
+    """`replicas` of one option on one node; over several nodes (`Option.span`) `node` is their sorted names joined by commas."""
 
     model: str
     option: str
@@ -190,6 +232,8 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """A replica to start. `node` as in `Assignment`; so are `Replica.node` and `LadderStep.node`."""
+
     model: str
     option: str
     cell: str
@@ -225,6 +269,7 @@ class Shortfall:
     model: str
     replicas: int  # missing
     reasons: tuple[ShortfallReason, ...]  # by precedence, at most 8
+    unmet_share: float = 0.0  # of the work, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +281,45 @@ class Why:
     pool: str  # "" = the whole profile
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The share of one bucket of a model's work that an option takes: the proof that the replicas cover the demand."""
+
+    model: str
+    role: str
+    bucket: int
+    option: str
+    share: float
+    network: str = ""  # with `same_network`: the network domain of the replicas that take it
+
+
+@dataclass(frozen=True, slots=True)
+class RowPrice:
+    """A row of the program that binds, with the price of one more unit in its LP relaxation (money per hour).
+
+    Names: `bins/CELL/SIZE`, `limit/POOL`, `reserve/POOL`, `quota/TENANT[/PROFILE,...]`, `budget`, `moves`.
+    """
+
+    name: str
+    slack: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class LadderStep:
+    """The next replica more (+1) or less (-1) of a model, prepared so that scaling needs no solver."""
+
+    model: str
+    delta: int
+    option: str
+    cell: str
+    node: str
+    replica: str  # the one to stop; "" for a start
+    work_per_s: float
+    hourly_cost: float
+    eta_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +338,12 @@ class Plan:
     gap: float | None  # relative, 0.0 = proven
     decided_by: str = "Effort"  # or Deadline
     message: str = ""
+    engine: str = "General"  # General, Columns, Greedy
+    pool_gap: float | None = None  # to the enumerated columns only: for logs, never published as the gap
+    moves: int = 0  # replicas that stop while their model starts others
+    routes: tuple[Route, ...] = ()  # for models with more than one bucket
+    rows: tuple[RowPrice, ...] = ()  # that bind, highest price first
+    ladder: tuple[LadderStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,16 +351,29 @@ class Effort:
     """How hard to try, in steps and not in seconds, so that the same input gives the same plan on any machine."""
 
     mip_nodes: int = 1000  # branch-and-bound nodes of one solve; the exactness tests need fewer than 200
+    exact_size: int = 600  # integers up to which the whole fleet is solved in the general form
+    rounds: int = 60  # of column generation
+    refine_rounds: int = 8
+    dive_steps: int = 200
+    neighbourhoods: int = 4  # polish steps of a fleet of up to 100 models
+    large_neighbourhoods: int = 2  # of a larger one, while somebody is short: each costs a second or more
+    deep_rounds: int = 0  # rounds of exact pricing; above 0 the true bound is known
+    ladder: bool = True
+    explain: bool = True  # why each profile was taken or not, what is missing and why
 
 
 DEFAULT = Effort()
+DEEP = Effort(neighbourhoods=60, large_neighbourhoods=40, deep_rounds=12)
 
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """State that a later solve may start from. Empty in the first placer."""
+    """What a later solve may start from. `prices` and `covered` are data (a live decision is replayed with them); the cache is not."""
 
+    prices: tuple[RowPrice, ...] = ()
+    covered: tuple[ModelDemand, ...] = ()  # the demand that the standing plan was made for
     version: int = 1
+    cache: object | None = field(default=None, compare=False, repr=False)  # columns in memory only, never written or sent
 
 
 class PlacementError(ValueError):

@@ -1,107 +1,170 @@
-"""Why each profile of a model was taken or not: one line per pool that serves it, one per profile that does not."""
+"""Why each profile of a model was taken or not: one line per pool that serves it, one per profile that does not.
+
+These lines go to every model's status, so they say what rarely changes: a profile that costs more than what was taken is told so, full or
+not. `explain` gives the full list of checks for one profile or pool.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from placement.bind import Binding
-from placement.problem import Problem, legal_size, pool_allowed
-from placement.stock import Stock
-from placement.types import Cell, Model, Option, Why
-from placement.types import Stock as Known
+from placement import bars
+from placement.facts import Facts, needs, never_fits, reach
+from placement.lack import serves
+from placement.live import Live
+from placement.types import Cell, Model, Option, Reason, Stock, Why
 
-_Test = Callable[[Model, Option, Cell], bool]
+_Test = Callable[[Live, Model, Option, int, Cell], bool]
 # In the order of the interface's reasons.
 _TESTS: tuple[tuple[str, str, _Test], ...] = (
-    ("Excluded", "left out by placement.pools or placement.profiles", lambda m, o, c: pool_allowed(o, c)),
-    ("SizeNotAllowed", "no size of the model is one that a pod may ask for here", lambda m, o, c: legal_size(c, o.devices)),
-    ("SharedDevices", "its devices are shared", lambda m, o, c: m.shared_ok or not c.shared),
-    ("PoolCordoned", "its pools take no new replicas", lambda m, o, c: c.schedulable),
-    ("InventoryUnknown", "its nodes cannot be read", lambda m, o, c: c.stock is Known.KNOWN),
+    ("Excluded", "left out by placement.pools or placement.profiles", lambda live, m, o, c, cell: not _left_out(o, cell.pool)),
+    ("SizeNotAllowed", "no size of the model is one that a pod may ask for here", lambda live, m, o, c, cell: live.need(o, c) is not None),
+    ("SharedDevices", "its devices are shared", lambda live, m, o, c, cell: m.shared_ok or not cell.shared),
+    ("PoolCordoned", "its pools take no new replicas", lambda live, m, o, c, cell: cell.schedulable),
+    ("InventoryUnknown", "its nodes cannot be read", lambda live, m, o, c, cell: cell.stock is Stock.KNOWN),
 )
+EPS = 1e-9
 
 
-def why_profiles(problem: Problem, binding: Binding, stock: Stock) -> tuple[Why, ...]:
-    result: list[Why] = []
-    for m in range(len(problem.models)):
-        result += _of_model(problem, binding, stock, m)
-    return tuple(result)
+def _left_out(option: Option, pool: str) -> bool:
+    return (bool(option.pools) and pool not in option.pools) or pool in option.excluded_pools
 
 
-def _of_model(problem: Problem, binding: Binding, stock: Stock, m: int) -> list[Why]:
-    model = problem.models[m]
-    options = {o.id: o for o in problem.options if o.model == model.name}
-    cells = {c.name: i for i, c in enumerate(problem.cells)}
-    used: dict[tuple[str, str], float] = {}
-    started: set[tuple[str, str]] = set()
-    for a in binding.assignments:
-        if a.model == model.name and a.option in options and a.cell in cells:
-            cell = problem.cells[cells[a.cell]]
-            key = (options[a.option].profile, cell.pool)
-            used[key] = max(used.get(key, 0.0), cell.cost_per_device_hour * options[a.option].devices)
-    for s in binding.starts:
-        if s.model == model.name:
-            started.add((options[s.option].profile, problem.cells[cells[s.cell]].pool))
-    prices = _prices(problem, m, options)
-    best = min(used.values(), default=None)
+def why_of(facts: Facts, model: str) -> list[Why]:
+    """The lines of one model, used pools first, then the other profiles by name."""
+    live = facts.live
+    by_profile: dict[str, list[Option]] = {}
+    for o in live.options_of[model]:
+        by_profile.setdefault(o.profile, []).append(o)
+    used, started = used_by(live, model)
+    prices = {p: price for p, options in by_profile.items() if (price := _cheapest(live, model, options)) is not None}
     rows: list[Why] = []
     for (profile, pool), cost in sorted(used.items()):
-        cheaper = sorted((p, name) for name, p in prices.items() if p < cost - 1e-9 and name != profile)
-        if not cheaper:
-            rows.append(Why(model.name, profile, pool, "CheapestWithinSlo", f"{cost:g} per hour and replica, the cheapest that fits"))
-        elif (profile, pool) not in started:
-            text = f"keeps running at {cost:g} per hour; a move to {cheaper[0][1]} does not earn its price or finds no room"
-            rows.append(Why(model.name, profile, pool, "KeptRunning", text))
-        elif model.min_vendors > 1 or model.max_vendor_share_percent is not None:
-            text = f"{cost:g} per hour and replica; the spread over vendors asks for it beside {cheaper[0][1]}"
-            rows.append(Why(model.name, profile, pool, "SpreadOverVendors", text))
-        else:
-            text = f"{cost:g} per hour and replica; cheaper {cheaper[0][1]} has no room left"
-            rows.append(Why(model.name, profile, pool, "CheaperUnavailable", text))
+        cheaper = sorted((p, name) for name, p in prices.items() if p < cost - EPS and name != profile)
+        rows.append(_taken(live.models[model], profile, pool, cost, cheaper, new=(profile, pool) in started))
     taken = {profile for profile, _ in used}
-    for profile in sorted({o.profile for o in options.values()} - taken):
-        reason, text = _rejected(problem, stock, m, [o for o in options.values() if o.profile == profile], best)
-        rows.append(Why(model.name, profile, "", reason, text))
+    best = min(used.values(), default=None)
+    for profile in sorted(set(by_profile) - taken):
+        reason, text = _rejected(facts, by_profile[profile], best)
+        rows.append(Why(model, profile, "", reason, text))
     return rows
 
 
-def _prices(problem: Problem, m: int, options: dict[str, Option]) -> dict[str, float]:
-    """Cheapest replica per profile among everything that the rules allow, full or not."""
-    prices: dict[str, float] = {}
-    for o in options.values():
-        for cell in problem.cells:
-            shared = cell.shared and not problem.models[m].shared_ok
-            if cell.profile == o.profile and o.eligible and legal_size(cell, o.devices) and pool_allowed(o, cell) and not shared:
-                cost = cell.cost_per_device_hour * o.devices
-                prices[o.profile] = min(cost, prices.get(o.profile, cost))
-    return prices
+def used_by(live: Live, model: str) -> tuple[dict[tuple[str, str], float], set[tuple[str, str]]]:
+    """(profile, pool) that serve it -> money per hour of the dearest replica there, and those of them where replicas start."""
+    used: dict[tuple[str, str], float] = {}
+    for g, ids in live.kept[model]:
+        option = live.options.get(g.option or "")
+        if ids and option is not None and g.cell is not None:
+            key = (option.profile, live.cells[g.cell].pool)
+            used[key] = max(used.get(key, 0.0), g.cost)
+    started: set[tuple[str, str]] = set()
+    for option, cell, _ in live.starts.get(model, []):
+        key = (option.profile, live.cells[cell].pool)
+        used[key] = max(used.get(key, 0.0), live.price(option, cell))
+        started.add(key)
+    return used, started
 
 
-def _rejected(problem: Problem, stock: Stock, m: int, options: list[Option], best: float | None) -> tuple[str, str]:
+def _taken(model: Model, profile: str, pool: str, cost: float, cheaper: list[tuple[float, str]], *, new: bool) -> Why:
+    if not cheaper:
+        return Why(model.name, profile, pool, "CheapestWithinSlo", f"{cost:g} per hour and replica, the cheapest that fits")
+    other = cheaper[0][1]
+    if not new:
+        text = f"keeps running at {cost:g} per hour; a move to {other} does not earn its price or finds no room"
+        return Why(model.name, profile, pool, "KeptRunning", text)
+    if model.min_vendors > 1 or model.max_vendor_share_percent is not None:
+        text = f"{cost:g} per hour and replica; the spread over vendors asks for it beside {other}"
+        return Why(model.name, profile, pool, "SpreadOverVendors", text)
+    text = f"{cost:g} per hour and replica; cheaper {other} has no room left or carries less for its price"
+    return Why(model.name, profile, pool, "CheaperUnavailable", text)
+
+
+def _cheapest(live: Live, model: str, options: Sequence[Option]) -> float | None:
+    """Money per hour of the profile's cheapest replica among everything that the rules allow, full or not."""
+    best: float | None = None
+    m = live.models[model]
+    for o in options:
+        if not o.eligible:
+            continue
+        for kind in live.kinds(o):
+            c = kind[0]
+            cell = live.cells[c]
+            if live.need(o, c) is not None and not _left_out(o, cell.pool) and (m.shared_ok or not cell.shared):
+                cost = live.price(o, c)
+                best = cost if best is None else min(best, cost)
+    return best
+
+
+def _rejected(facts: Facts, options: list[Option], best: float | None) -> tuple[str, str]:
     """The first check that every option of this profile fails."""
-    model = problem.models[m]
+    live = facts.live
     options = sorted(options, key=lambda o: (o.devices, o.id))
+    model = live.models[options[0].model]
     if not any(o.eligible for o in options):
         return "NotEligible", "no verdict lets this profile serve the model yet"
-    pairs = [(o, c) for o in options if o.eligible for c, cell in enumerate(problem.cells) if cell.profile == o.profile]
-    if not pairs:
+    kinds = [(o, kind) for o in options if o.eligible for kind in live.kinds(o)]
+    if not kinds:
         return "NoPool", "no pool of this fleet has this profile"
     for reason, text, allowed in _TESTS:
-        passed = [(o, c) for o, c in pairs if allowed(model, o, problem.cells[c])]
+        passed = [(o, kind) for o, kind in kinds if allowed(live, model, o, kind[0], live.cells[kind[0]])]
         if not passed:
             return reason, text
-        pairs = passed
-    size = {c: min(o.devices for o, d in pairs if d == c) for _, c in pairs}
-    largest = {c: max((n.installed for n in problem.snapshot.nodes if n.cell == problem.cells[c].name), default=0) for c in size}
-    if all(size[c] > largest[c] for c in size):
-        return "NeverFits", f"need {min(size.values())}, largest node has {max(largest.values())} installed"
-    cost, at = min((problem.cells[c].cost_per_device_hour * o.devices, c) for o, c in pairs)
-    if best is not None and cost >= best - 1e-9:
-        more = f"costs {cost - best:g} more per hour and replica" if cost > best + 1e-9 else "costs the same as what was taken"
-        return "CostsMore", more
-    if all(stock.largest(c, size[c]) < size[c] for c in size):
-        free, total = max(stock.largest(c, size[c]) for c in size), sum(stock.total(c) for c in size)
-        return "DevicesUnavailable", f"need {size[at]} on one node, largest free {free}, total free {total}"
+        kinds = passed
+    if best is not None:
+        # The usual end of a profile that was not taken, before any node is looked at.
+        cheapest = min(live.price(o, kind[0]) for o, kind in kinds)
+        if cheapest >= best - EPS and any(not never_fits(live, c, o) for o, kind in kinds for c in kind if live.price(o, c) == cheapest):
+            return _dearer(cheapest, best)
+    pairs = [(o, c) for o, kind in kinds for c in kind]
+    lasting = [(o, c) for o, c in pairs if not never_fits(live, c, o)]
+    if not lasting:
+        o, c = max(pairs, key=lambda p: reach(live, p[1], p[0]) / p[0].devices)
+        largest = reach(live, c, o)
+        if o.span > 1:
+            pod = o.devices // o.span
+            return "NeverFits", f"{needs(live.need(o, c), o)}, largest domain has {largest // pod} installed"
+        return (
+            "NeverFits",
+            f"need {min(p[0].devices for p in pairs)}, largest node has {max(reach(live, c, o) for o, c in pairs)} installed",
+        )
+    cost, at = min((live.price(o, c), i) for i, (o, c) in enumerate(lasting))
+    if best is not None and cost >= best - EPS:
+        return _dearer(cost, best)
+    carrying = {o.id for o in options if serves(live, o)}
+    if not any(o.id in carrying for o, _ in lasting):
+        return str(Reason.SLO_UNREACHABLE), "no size of it is known to serve the lengths that are asked within the SLO"
+    room = [(o, kind) for o, kind in kinds if o.id in carrying and _room(live, o, kind)]
+    if not room:
+        o, c = lasting[at]
+        free = facts.numbers(o, live.cells[c].pool)
+        text = f"{needs(live.need(o, c), o)}, largest free {free.largest_free}, total free {free.total_free}"
+        return str(Reason.DEVICES_UNAVAILABLE), text
     if best is None:
         return "NotNeeded", "no replica is planned on any profile"
-    return "RuleForbids", "cheaper, but a limit, a budget or the spread over vendors forbids it"
+    first = bars.bar(live, room[0][0], room[0][1][0])
+    if first is not None and all(bars.bar(live, o, kind[0]) is not None for o, kind in room[1:]):
+        return str(first.reason), f"cheaper per replica, but {RULES.get(first.kind, first.kind)} forbids one more"
+    return "NotNeeded", "cheaper per replica, but not for the work that is left to carry"
+
+
+def _room(live: Live, option: Option, kind: list[int]) -> bool:
+    need = live.need(option, kind[0])
+    return need is not None and any(live.free.best(c, need) is not None for c in kind)
+
+
+def _dearer(cost: float, best: float) -> tuple[str, str]:
+    return "CostsMore", f"costs {cost - best:g} more per hour and replica" if cost > best + EPS else "costs the same as what was taken"
+
+
+RULES = {
+    bars.MODEL_BUDGET: "placement.maxHourlyCost",
+    bars.BUDGET: "the budget of the fleet",
+    bars.QUOTA: "the quota of its tenant",
+    bars.MAXIMUM: "scaling.maxReplicas",
+    bars.MIN_VENDORS: "placement.spread.minVendors",
+    bars.VENDOR_SHARE: "placement.spread.maxVendorSharePercent",
+    bars.DOMAIN_SHARE: "the strict spread over failure domains",
+    bars.LIMIT: "the limit of its pool",
+    bars.RESERVE: "the reserve of its pool",
+}

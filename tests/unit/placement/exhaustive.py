@@ -3,170 +3,24 @@ its documented meaning (the README of placement), so that the two can only agree
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
-
 import numpy as np
 
-from placement.types import Cell, Demand, Model, Node, Option, Plan, Replica, ReplicaState, Snapshot, Stock
+from placement.types import Cell, Model, Node, Plan, Quota, Replica, ReplicaState
+from tests.unit.placement.one_model import Choice as Choice
+from tests.unit.placement.one_model import Facts, unmet_loss
+
+TIE = 0.04  # of money: tie-breaks are worth less in sum
 
 
-@dataclass
-class Choice:
-    """What one model could do: which replicas it stops, where it starts new ones."""
-
-    stops: tuple[str, ...]
-    starts: tuple[tuple[str, str], ...]  # (option, node)
-
-
-def unmet_loss(need: float, work: float, supply: float) -> float:
-    share = min(1.0, max(0.0, 1.0 - supply / work)) if work > 0 else 0.0
-    return need * (min(share, 0.5) + 3.0 * max(0.0, share - 0.5))
+def _lexicographic(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of these rows those that are best in every tier, in turn."""
+    for t in range(value.shape[1] - 1):
+        rows = rows[value[rows, t] <= value[rows, t].min() + 1e-6]
+    return rows
 
 
-class World:
-    def __init__(self, snapshot: Snapshot, demand: Demand) -> None:
-        self.s = snapshot
-        self.cells = {c.name: c for c in snapshot.cells}
-        self.nodes = {n.name: n for n in snapshot.nodes}
-        self.options = {o.id: o for o in snapshot.options}
-        self.models = sorted(snapshot.models, key=lambda m: m.name)
-        self.work = {d.model: d.work_per_s for d in demand.models}
-        self.ranks = sorted({m.priority for m in snapshot.models}, reverse=True)
-
-    # --- facts about single things -------------------------------------------------------------------------------------
-
-    def running(self, model: str) -> list[Replica]:
-        return [r for r in self.s.replicas if r.model == model and r.state is not ReplicaState.DRAINING]
-
-    def frozen(self, r: Replica) -> bool:
-        model = next(m for m in self.models if m.name == r.model)
-        return model.hold or self.cells[self.nodes[r.node].cell].stock is Stock.UNKNOWN
-
-    def open_node(self, node: Node) -> bool:
-        held = sum(r.devices for r in self.s.replicas if r.node == node.name)
-        known = self.cells[node.cell].stock is Stock.KNOWN
-        return node.eligible and known and node.held_by_others + held <= node.allocatable
-
-    def may_start(self, model: Model, o: Option, node: Node) -> bool:
-        c = self.cells[node.cell]
-        if model.hold or not o.eligible or o.profile != c.profile or not self.open_node(node) or not c.schedulable:
-            return False
-        if (c.shared and not model.shared_ok) or c.pool in o.excluded_pools or (o.pools and c.pool not in o.pools):
-            return False
-        if self.work.get(model.name, 0.0) > 0 and not o.work_per_s:
-            return False
-        if o.devices not in c.sizes:
-            return False
-        if o.devices > 1 and c.whole_node_only:
-            return o.devices == node.installed == c.per_node
-        return o.devices == 1 or o.devices % c.align_to == 0
-
-    def price(self, r: Replica) -> float:
-        return self.cells[self.nodes[r.node].cell].cost_per_device_hour * r.devices
-
-    # --- all choices of one model ----------------------------------------------------------------------------------------
-
-    def choices(self, model: Model) -> list[Choice]:
-        running = self.running(model.name)
-        loose = [r for r in running if not self.frozen(r)]
-        fixed = len(running) - len(loose)
-        spots = [(o.id, n.name) for o in self.s.options for n in self.s.nodes if o.model == model.name and self.may_start(model, o, n)]
-        result: list[Choice] = []
-        for mask in product((0, 1), repeat=len(loose)):
-            stops = tuple(r.id for r, gone in zip(loose, mask, strict=True) if gone)
-            kept = len(running) - len(stops)
-            for count in range(max(0, model.max_replicas - kept) + 1):
-                for starts in combinations_with_replacement(spots, count):
-                    choice = Choice(stops, starts)
-                    if kept + count <= max(model.max_replicas, fixed) and self._own_rules(model, choice):
-                        result.append(choice)
-        return result
-
-    def _own_rules(self, model: Model, choice: Choice) -> bool:
-        counts, started = self._vendors(model, choice)
-        total = sum(counts.values())
-        if choice.starts:
-            cost = self._cost(model, choice)
-            priced = any(self._start_price(s) > 0 for s in choice.starts)
-            if model.max_hourly_cost is not None and priced and cost > model.max_hourly_cost + 1e-9:
-                return False
-            if sum(1 for v in counts.values() if v) < min(model.min_vendors, total):
-                return False
-            share = model.max_vendor_share_percent
-            if share is not None and any(100 * (counts[v] - 1) > share * (total - 1) for v in started):
-                return False
-        need = self._shape(model)[3]
-        return self.s.policy.preemption or total >= min(len(self.running(model.name)), need)
-
-    def _start_price(self, start: tuple[str, str]) -> float:
-        return self.cells[self.nodes[start[1]].cell].cost_per_device_hour * self.options[start[0]].devices
-
-    def _vendors(self, model: Model, choice: Choice) -> tuple[dict[str, int], set[str]]:
-        counts: dict[str, int] = {}
-        for r in self.running(model.name):
-            if r.id not in choice.stops:
-                vendor = self.options[r.option].vendor if r.option else self.cells[self.nodes[r.node].cell].vendor
-                counts[vendor] = counts.get(vendor, 0) + 1
-        started = {self.options[o].vendor for o, _ in choice.starts}
-        for o, _ in choice.starts:
-            counts[self.options[o].vendor] = counts.get(self.options[o].vendor, 0) + 1
-        return counts, started
-
-    def _cost(self, model: Model, choice: Choice) -> float:
-        kept = sum(self.price(r) for r in self.running(model.name) if r.id not in choice.stops)
-        return kept + sum(self._start_price(s) for s in choice.starts)
-
-    # --- value of one model's choice -------------------------------------------------------------------------------------
-
-    def _shape(self, model: Model) -> tuple[float, float, int, int, int]:
-        """work, need, smallest, minimum, surplus."""
-        own = [o for o in self.s.options if o.model == model.name]
-        running = self.running(model.name)
-        smallest = min([o.devices for o in own] or [r.devices for r in running] or [1])
-        work = self.work.get(model.name, 0.0)
-        rates = sorted(o.work_per_s / o.devices for o in own if o.work_per_s)
-        need = 0.0
-        if work > 0:
-            middle = len(rates) // 2
-            typical = rates[middle] if len(rates) % 2 else (rates[middle - 1] + rates[middle]) / 2 if rates else 0.0
-            need = work / typical if typical else float(smallest)
-        supplies = sorted((self.options[r.option].work_per_s or 0.0) if r.option else 0.0 for r in running)
-        surplus, left = 0, sum(supplies)
-        floor = min(work, left)
-        while surplus < len(running) - model.min_replicas and (work == 0 or left - supplies[surplus] >= floor - 1e-9):
-            left -= supplies[surplus]
-            surplus += 1
-        return work, need, smallest, model.min_replicas, max(surplus, len(running) - model.max_replicas, 0)
-
-    def value(self, model: Model, choice: Choice) -> tuple[float, float, float]:
-        """Disruption, shortfall, money."""
-        if model.hold:
-            return 0.0, 0.0, self._cost(model, choice)
-        work, need, smallest, minimum, surplus = self._shape(model)
-        running = self.running(model.name)
-        kept = [r for r in running if r.id not in choice.stops]
-
-        def rate(option: str | None) -> float:
-            return (self.options[option].work_per_s or 0.0) if option else 0.0
-
-        before = sum(rate(r.option) for r in running)
-        after = sum(rate(r.option) for r in kept) + sum(rate(o) for o, _ in choice.starts)
-        lost = max(0.0, min(work, before) - after) / work if work > 0 else 0.0
-        disruption = smallest * max(0, len(choice.stops) - surplus) + need * lost
-        counts, _ = self._vendors(model, choice)
-        total = sum(counts.values())
-        shortfall = 2.0 * smallest * max(0, minimum - total) + unmet_loss(need, work, after)
-        if running and sum(1 for v in counts.values() if v) < min(model.min_vendors, total):
-            shortfall += smallest
-        share = model.max_vendor_share_percent
-        if share is not None and share < 100:
-            shortfall += smallest * sum(1 for n in counts.values() if 100 * (n - 1) > share * (total - 1) and n)
-        saving = self.s.policy.min_saving_percent / 100.0
-        money = self._cost(model, choice) + sum(saving * self.price(r) for r in running if r.id in choice.stops)
-        return disruption, shortfall, money
-
-    # --- everything together ---------------------------------------------------------------------------------------------
+class World(Facts):
+    """Everything together."""
 
     def _blocks(self, node: Node, cell: Cell) -> int:
         here = [r for r in self.s.replicas if r.node == node.name]
@@ -203,6 +57,10 @@ class World:
             put("held", cell.pool, size)
             put("money", "", self._start_price((option, name)))
             put("spent", "", self._start_price((option, name)))
+            for i, q in enumerate(self.s.policy.quotas):
+                if self._counts(q, self.options[option].model, cell.profile):
+                    put("quota", str(i), size)
+                    put("quota-starts", str(i), size)
             if cell.align_to > 1 and not cell.whole_node_only and size > 1:
                 put("blocks", name, size // cell.align_to)
         for stop in choice.stops:
@@ -210,6 +68,9 @@ class World:
             node = self.nodes[r.node]
             cell = self.cells[node.cell]
             put("held", cell.pool, -r.devices)
+            for i, q in enumerate(self.s.policy.quotas):
+                if self._counts(q, r.model, cell.profile):
+                    put("quota", str(i), -r.devices)
             put("money", "", -self.price(r))
             if self.open_node(node):
                 put("units", r.node, -r.devices)
@@ -218,31 +79,157 @@ class World:
                     put("blocks", r.node, -self._block_gain(r, node, cell))
         return use
 
+    def _counts(self, q: Quota, model: str, profile: str) -> bool:
+        tenant = next(m.tenant for m in self.models if m.name == model)
+        return tenant == q.tenant and (not q.profiles or profile in q.profiles)
+
     def optimum(self) -> tuple[tuple[float, ...], float]:
-        """(tiers, money) of the best plan: tiers first, then money; with nothing short, money alone among plans with nothing short."""
+        """(tiers, money) of the best plan. With quotas that lend see `optima`."""
+        return self.optima()[0]
+
+    def optima(self) -> list[tuple[tuple[float, ...], float]]:
+        """(tiers, money) of the best plan: tiers first, then money; with nothing short, money alone among plans with nothing short. Several
+        where tenants may be served equally well in different ways before anything is borrowed."""
         options = [self.choices(m) for m in self.models]
         uses = [[self.usage(c) for c in cs] for cs in options]
         keys = sorted({k for us in uses for u in us for k in u})
         tables = [np.array([[u.get(k, 0.0) for k in keys] for u in us]).reshape(len(us), len(keys)) for us in uses]
         tiers = [self._tier_table(m, cs) for m, cs in zip(self.models, options, strict=True)]
+        change = [self._change_table(m, cs) for m, cs in zip(self.models, options, strict=True)]
         shape = [len(cs) for cs in options]
         grid = np.indices(shape).reshape(len(shape), -1)
         total = np.zeros((grid.shape[1], len(keys)))
         value = np.zeros((grid.shape[1], 2 * len(self.ranks) + 1))
+        moves = np.zeros((grid.shape[1], 3))
+        lacks = np.zeros((grid.shape[1], len(shape)))
+        stopped = np.zeros((grid.shape[1], len(shape)))
+        owed: dict[tuple[str, int], np.ndarray] = {}
         for i, index in enumerate(grid):
             total += tables[i][index]
             value += tiers[i][index]
-        value = value[self._feasible(keys, total)]
-        bases = self.unavoidable()
-        value[:, 1:-1:2] -= bases
-        best = value
-        for t in range(value.shape[1] - 1):
-            best = best[best[:, t] <= best[:, t].min() + 1e-6]
-        if np.all(best[:, 1:-1:2] <= 1e-6):
-            best = value[np.all(value[:, 1:-1:2] <= 1e-6, axis=1)]
-            low = float(best[:, -1].min())
-            return tuple(0.0 for _ in range(len(self.ranks))), low
-        return tuple(float(x) for x in best[0, :-1]), float(best[:, -1].min())
+            moves += change[i][index]
+            rank = self.ranks.index(self.models[i].priority)
+            lacks[:, i] = tiers[i][index][:, 2 * rank + 1]
+            stopped[:, i] = np.array([len(c.stops) for c in options[i]])[index]
+            key = (self.models[i].tenant, rank)
+            owed[key] = owed.get(key, 0.0) + tiers[i][index][:, 2 * rank + 1]
+        ok = self._feasible(keys, total)
+        total, value, moves, own = total[ok], value[ok], moves[ok], (lacks[ok], stopped[ok])
+        value[:, 1:-1:2] -= self.unavoidable()
+        lenders = {self.s.policy.quotas[i].tenant for i in self._lending()}
+        if not any(tenant in lenders for tenant, _ in owed) or np.any(np.all(value[:, :-1] <= 1e-6, axis=1)):
+            return self._best(value, moves, own)
+        beyond = self._beyond(keys, total)
+        alone = _lexicographic(value, np.flatnonzero(beyond <= beyond.min() + 1e-6))
+        debts = np.array([owed[k][ok] for k in sorted(owed) if k[0] in lenders]).T
+        found = []
+        for debt in np.unique(np.round(debts[alone], 6), axis=0):
+            mine = np.all(debts <= debt + 1e-5, axis=1)
+            found += self._best(value[mine], moves[mine], (own[0][mine], own[1][mine]))
+        return found
+
+    def _best(self, value: np.ndarray, moves: np.ndarray, own: tuple[np.ndarray, np.ndarray]) -> list[tuple[tuple[float, ...], float]]:
+        """`own`: shortfall and stops per model. Several plans where equal money leaves open who is short and may not be shorter."""
+        most = self.s.policy.max_moves
+        best = _lexicographic(value, np.arange(len(value)))
+        rooted = moves[best, 2].min()
+        best = best[moves[best, 2] <= rooted]
+        allowed = np.inf if most is None else most + moves[best, 0].min()
+        still = best[moves[best, 0] <= allowed]
+        money = float(value[still, -1].min())
+        tiers = tuple(float(x) for x in value[best[0], :-1])
+        free = (moves[:, 0] <= allowed) & (moves[:, 2] <= rooted)
+        if any(x > 1e-6 for x in tiers[1::2]):
+            over = self._over()
+            cheapest = still[value[still, -1] <= money + TIE]
+            return [(tiers, money)] if not over else [x for row in cheapest for x in self._cured(row, over, value, moves, own, free)]
+        served = np.flatnonzero(np.all(value[:, 1:-1:2] <= 1e-6, axis=1))
+        moved = served[free[served] & (moves[served, 1] <= moves[served, 1].min())]
+        return [(tuple(0.0 for _ in self.ranks), min(money, float(value[moved, -1].min()) if len(moved) else money))]
+
+    def _cured(
+        self,
+        still: int,
+        over: list[int],
+        value: np.ndarray,
+        moves: np.ndarray,
+        own: tuple[np.ndarray, np.ndarray],
+        free: np.ndarray,
+    ) -> list[tuple[tuple[float, ...], float]]:
+        """Above a budget, and short: moves for money of these models, nobody lacking more than without them."""
+        lacks, stopped = own
+        others = [m for m in range(len(self.models)) if m not in over]
+        ok = np.all(lacks <= lacks[still] + 1e-5, axis=1) & np.all(stopped[:, others] <= stopped[still, others], axis=1)
+        served = np.flatnonzero(ok)
+        moved = served[free[served] & (moves[served, 1] <= moves[served, 1].min())]
+        if len(moved):
+            moved = moved[value[moved, -1] <= value[moved, -1].min() + TIE]
+        plans = moved if len(moved) and value[moved, -1].min() < value[still, -1] - TIE else [still, *moved]
+        return sorted({(tuple(float(x) for x in value[p, :-1]), float(value[p, -1])) for p in plans})
+
+    def _over(self) -> list[int]:
+        """Models that cost more than they or the fleet may."""
+        running = [sum(self.price(r) for r in self.running(m.name)) for m in self.models]
+        budget = self.s.policy.max_hourly_cost
+        if budget is not None and sum(running) > budget + 1e-9:
+            return list(range(len(running)))
+        return [i for i, m in enumerate(self.models) if m.max_hourly_cost is not None and running[i] > m.max_hourly_cost + 1e-9]
+
+    def _change_table(self, model: Model, choices: list[Choice]) -> np.ndarray:
+        """Moves, young replicas that stop early, and moves out of pools that choose their nodes themselves."""
+        rows = []
+        for c in choices:
+            early = 0 if model.hold else self.early(model, c)
+            loose = sum(1 for r in self.running(model.name) if r.id in c.stops and not self.cells[self.nodes[r.node].cell].exact_nodes)
+            replaced = max(0, len(c.starts) - (len(c.stops) - loose))  # by starts that no other stop accounts for
+            rows.append([min(len(c.stops), len(c.starts)), early, min(loose, replaced)])
+        return np.array(rows, dtype=float)
+
+    def _lending(self) -> list[int]:
+        """Quotas over the same profiles of which one may borrow, unless their tenants hold more than all of them together."""
+        found: list[int] = []
+        for group in self._groups():
+            quotas = [self.s.policy.quotas[i] for i in group]
+            if any(q.borrow for q in quotas) and sum(self._held(i) for i in group) <= sum(q.devices for q in quotas):
+                found += group
+        return found
+
+    def _groups(self) -> list[list[int]]:
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, q in enumerate(self.s.policy.quotas):
+            groups.setdefault(tuple(sorted(q.profiles)), []).append(i)
+        return list(groups.values())
+
+    def _held(self, quota: int) -> int:
+        q = self.s.policy.quotas[quota]
+        running = [r for r in self.s.replicas if r.state is not ReplicaState.DRAINING]
+        return sum(r.devices for r in running if self._counts(q, r.model, self.cells[self.nodes[r.node].cell].profile))
+
+    def _beyond(self, keys: list[tuple[str, str]], total: np.ndarray) -> np.ndarray:
+        column = {k: total[:, i] for i, k in enumerate(keys)}
+        beyond = np.zeros(len(total))
+        for i in self._lending():
+            q = self.s.policy.quotas[i]
+            if q.borrow:
+                beyond += np.maximum(0.0, self._held(i) + column.get(("quota", str(i)), 0.0) - q.devices)
+        return beyond
+
+    def _within_quotas(self, column: dict[tuple[str, str], np.ndarray], zero: np.ndarray) -> np.ndarray:
+        ok = np.ones(len(zero), dtype=bool)
+        for group in self._groups():
+            quotas = [self.s.policy.quotas[i] for i in group]
+            held = sum(self._held(i) for i in group)
+            together, total = sum(column.get(("quota", str(i)), zero) for i in group) + held, sum(q.devices for q in quotas)
+            lends = any(q.borrow for q in quotas) and held <= total
+            starts = sum(column.get(("quota-starts", str(i)), zero) for i in group)
+            if lends:
+                ok &= (starts == 0) | (together <= total)
+            for i in group:
+                if lends and self.s.policy.quotas[i].borrow:
+                    continue
+                mine = column.get(("quota-starts", str(i)), zero)
+                ok &= (mine == 0) | (self._held(i) + column.get(("quota", str(i)), zero) <= self.s.policy.quotas[i].devices)
+        return ok
 
     def unavoidable(self) -> np.ndarray:
         """Per rank the shortfall of models that can start nothing anywhere: it is no reason to hold back others' moves."""
@@ -250,10 +237,8 @@ class World:
         for m in self.models:
             if m.hold or self._could_start(m):
                 continue
-            work, need, smallest, minimum, _ = self._shape(m)
-            running = self.running(m.name)
-            supply = sum((self.options[r.option].work_per_s or 0.0) if r.option else 0.0 for r in running)
-            base = 2.0 * smallest * max(0, minimum - len(running)) + unmet_loss(need, work, supply)
+            need, smallest, minimum, _ = self._shape(m)
+            base = 2.0 * smallest * max(0, minimum - len(self.running(m.name))) + unmet_loss(need, 1.0 - self._before(m))
             bases[self.ranks.index(m.priority)] += base
         return bases
 
@@ -315,6 +300,7 @@ class World:
                         if self.cells[n.cell].pool == pool and self.open_node(n)
                     )
                     ok &= (starts == 0) | (free + column.get(("freed", pool), zero) - starts >= c.reserve_devices)
+        ok &= self._within_quotas(column, zero)
         budget = self.s.policy.max_hourly_cost
         if budget is not None:
             running = sum(self.price(r) for r in self.s.replicas if r.state is not ReplicaState.DRAINING)

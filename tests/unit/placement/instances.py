@@ -13,9 +13,11 @@ from placement.types import (
     Node,
     Option,
     Policy,
+    Quota,
     Replica,
     ReplicaState,
     Snapshot,
+    Spread,
     Stock,
 )
 
@@ -162,3 +164,79 @@ def _replicas(rng: random.Random, cells: list[Cell], nodes: list[Node], options:
             )
         )
     return replicas
+
+
+def wide(seed: int) -> tuple[Snapshot, Demand]:
+    """A tiny instance with the rules that `instance` lacks: length buckets, KV floors, split deployments, strict spread, quotas that lend,
+    start prices, moves that are left, young replicas, models that may not be preempted."""
+    snapshot, demand = instance(seed)
+    rng = random.Random(seed + 7)
+    models: list[Model] = []
+    options: list[Option] = []
+    asked: list[ModelDemand] = []
+    zones = rng.random() < 0.5
+    cells = [
+        replace(c, failure_domain=rng.choice(("z1", "z2", "z3")) if zones else c.failure_domain, network_domain=rng.choice(("", "", "n1")))
+        for c in snapshot.cells
+    ]
+    for model, entry in zip(snapshot.models, demand.models, strict=True):
+        mine = [o for o in snapshot.options if o.model == model.name]
+        model = replace(
+            model,
+            spread=rng.choice((Spread.SOFT, Spread.SOFT, Spread.STRICT)),
+            max_domain_share_percent=rng.choice((34, 50, 50, 60)),
+            tenant=rng.choice(("", "a", "b")),
+            preemptable=rng.random() < 0.85,
+        )
+        kind = rng.choice(("", "", "buckets", "buckets", "split", "kv"))
+        if kind == "split" and {o.id for o in mine} & {r.option for r in snapshot.replicas} and rng.random() < 0.5:
+            kind = "buckets"
+        if kind:
+            low = rng.choice((0, 1))
+            model = replace(model, min_replicas=low, max_replicas=min(3, low + rng.randint(1, 3)))
+        model, mine, entries = _asking(rng, kind, model, mine, entry)
+        models.append(model)
+        asked += entries
+        options += [replace(o, start_seconds=rng.choice((None, 0.0, 600.0, 1800.0, 5400.0))) for o in mine]
+    quotas: list[Quota] = []
+    for profiles in ((), (cells[0].profile,)):
+        if rng.random() < 0.35:
+            quotas += [Quota(t, rng.randint(0, 6), profiles, rng.random() < 0.6) for t in rng.choice((("a",), ("a", "b"), ("a", "b", "")))]
+    policy = replace(
+        snapshot.policy,
+        quotas=tuple(quotas),
+        max_moves=rng.choice((None, None, 0, 1)),
+        start_price=rng.choice((0.0, 1.0, 1.0)),
+    )
+    replicas = tuple(replace(r, resident=rng.random() < 0.3) for r in snapshot.replicas)
+    return Snapshot(tuple(cells), snapshot.nodes, tuple(models), tuple(options), replicas, policy), Demand(tuple(asked))
+
+
+def loose(seed: int) -> tuple[Snapshot, Demand]:
+    """A wide instance in which some pools choose their nodes themselves."""
+    snapshot, demand = wide(seed)
+    rng = random.Random(seed + 11)
+    return replace(snapshot, cells=tuple(replace(c, exact_nodes=rng.random() < 0.4) for c in snapshot.cells)), demand
+
+
+def _asking(
+    rng: random.Random, kind: str, model: Model, options: list[Option], entry: ModelDemand
+) -> tuple[Model, list[Option], list[ModelDemand]]:
+    name = model.name
+    if kind == "buckets":
+        loads = (float(rng.randint(0, 4)), float(rng.randint(1, 4)))
+        rates = [(float(rng.choice((0, 1, 2, 3))), float(rng.choice((0, 1, 2, 3)))) for _ in options]
+        floor = float(rng.choice((0, 0, 4)))
+        options = [replace(o, bucket_work=r, kv_tokens=rng.choice((None, 1.0, 3.0))) for o, r in zip(options, rates, strict=True)]
+        return model, options, [ModelDemand(name, sum(loads), loads, kv_floor=floor, reason="Load")]
+    if kind == "kv":
+        options = [replace(o, kv_tokens=rng.choice((None, 1.0, 2.0))) for o in options]
+        return model, options, [replace(entry, kv_floor=float(rng.randint(1, 4)))]
+    if kind == "split":
+        options = [replace(o, role=rng.choice(("prefill", "decode")), kv_tokens=rng.choice((None, 1.0, 2.0))) for o in options]
+        if len(options) > 1:
+            options[:2] = [replace(options[0], role="prefill"), replace(options[1], role="decode")]
+        floor = float(rng.choice((0, 0, 2)))
+        load = ModelDemand(name, float(rng.randint(1, 3)), role="prefill"), ModelDemand(name, float(rng.randint(1, 3)), role="decode")
+        return replace(model, same_network=rng.random() < 0.5), options, [load[0], replace(load[1], kv_floor=floor)]
+    return model, options, [entry]

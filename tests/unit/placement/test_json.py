@@ -38,7 +38,7 @@ def test_round_trip(seed: int) -> None:
 
 
 def test_golden_files() -> None:
-    """The stored form of version 1. A change here breaks every stored snapshot: raise the version instead."""
+    """The stored form of version 2. A change here breaks every stored snapshot: raise the version instead."""
     snapshot, demand = three_vendors()
     plan = planned(snapshot, demand)
     for name, text in (("snapshot.json", to_json(snapshot, demand, indent=1)), ("plan.json", placement.to_json(plan, indent=1))):
@@ -49,7 +49,7 @@ def test_golden_files() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "snapshot.version: 2 is not supported, this placer reads 1"),
+        ({"version": 1}, "snapshot.version: 1 is not supported, this placer reads 2"),
         ({"kind": "Pod"}, 'must be an object with kind "PlacementSnapshot"'),
         ({"snapshot": []}, "snapshot: [], must be an object"),
     ],
@@ -99,7 +99,7 @@ def one(**changes: object) -> Snapshot:
         (one(models=(replace(model("a", 2), max_replicas=1),)), "models[ns/a].max_replicas: 1, must be at least min_replicas 2"),
         (one(replicas=(Replica("r", "ns/b", None, "n1", 1),)), "replicas[r].model: 'ns/b' is no model of this snapshot"),
         (one(replicas=(Replica("r", "ns/a", "gone", "n1", 1),)), "use null for one that no longer exists"),
-        (one(version=7), "snapshot.version: 7, this placer reads 1"),
+        (one(version=7), "snapshot.version: 7, this placer reads 2"),
     ],
 )
 def test_bad_input_names_field_value_and_what_is_allowed(snapshot: Snapshot, message: str) -> None:

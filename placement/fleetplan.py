@@ -1,0 +1,191 @@
+"""A plan for a fleet that is too large for the general form: columns, split over cells, polish in neighbourhoods.
+
+Every step only improves what the step before left; each can fail without losing what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from placement import columnplan, fleetform, neighbourhood
+from placement import value as worth
+from placement._solver import Limits, Solve, SolverError, Watchdog
+from placement.bind import BindError
+from placement.columnform import ColumnForm, Floats
+from placement.columns import Columns, Generator
+from placement.general import Counts
+from placement.master import Master, Pool
+from placement.problem import Problem, build, unmet_price
+from placement.snapshot import demand_by_model, normalised, validated
+from placement.split import Targets, split
+from placement.types import Demand, Effort, RowPrice, Snapshot
+
+POLISH_NODES = 60  # nodes of one neighbourhood's solves
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    counts: Counts
+    pool_gap: float | None
+    bound: float | None  # of money + weighted shortfall with tie-breaks, for all plans; None = exact pricing did not run
+    prices: tuple[RowPrice, ...]  # every hard row with a price, by name
+    polished: int
+    deadline: bool
+
+
+def solve(
+    problem: Problem, engine: Solve, effort: Effort, watchdog: Watchdog, prices: tuple[RowPrice, ...], found: Callable[[Counts], object]
+) -> Large:
+    """`found` is called with each better set of counts. SolverError if the columns give no plan."""
+    fleet, got = _passes(problem, effort, watchdog, {r.name: r.price for r in prices})
+    limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
+    counts = split(problem, Targets(fleetform.targets(fleet, got.columns)), engine, limits)
+    found(counts)
+    deadline, polished = False, 0
+    try:
+        steps = _steps(problem, counts, effort)
+        if steps:
+            allowed = replace(effort, neighbourhoods=steps)
+            counts, polished = neighbourhood.polish(problem, counts, engine, replace(limits, seconds=watchdog.left()), allowed)
+            found(counts)
+    except (SolverError, BindError):
+        deadline = watchdog.left() <= 0
+    constant = fleetform.fixed_money(problem) + _base(problem, fleet)
+    return Large(
+        counts=counts,
+        pool_gap=max(0.0, got.money - got.pool_bound) / max(1e-9, abs(got.money)),
+        bound=None if got.true_bound is None else got.true_bound + constant,
+        prices=_rows(fleet, got.hard),
+        polished=polished,
+        deadline=deadline,
+    )
+
+
+def _steps(problem: Problem, counts: Counts, effort: Effort) -> int:
+    if len(problem.models) <= neighbourhood.WHOLE:
+        return effort.neighbourhoods
+    lacking = worth.short(problem, worth.value(problem, counts.starts, counts.stops))
+    return effort.large_neighbourhoods if lacking or effort.deep_rounds else 0
+
+
+def _passes(
+    problem: Problem, effort: Effort, watchdog: Watchdog, known: dict[str, float]
+) -> tuple[fleetform.FleetForm, columnplan.ColumnPlan]:
+    """Up to three ranks are one pass, their weights 100 apart. More are passes in order: first with all weights equal (when nothing is
+    short ranks do not matter), then two ranks at a time, what they reached held for the passes after."""
+    ranks = max(problem.rank, default=0) + 1
+    if ranks <= fleetform.LEVELS:
+        fleet = fleetform.build(problem)
+        got = _solved(fleet.form, effort, watchdog, _prices(fleet, known), None)
+        if _served(fleet.form, got) or not fleet.form.running.any():
+            return fleet, got
+        # Somebody is short: nobody moves for money.
+        fleet = fleetform.build(problem, short=True)
+        return fleet, _solved(fleet.form, effort, watchdog, got.hard, None)
+    equal = fleet = fleetform.build(problem, np.full(ranks, fleetform.LOWEST))
+    got = _solved(equal.form, effort, watchdog, _prices(equal, known), None)
+    first = 0
+    while not _served(equal.form, got) and first < ranks - 1:
+        weights = np.array([fleetform.LOWEST * fleetform.APART ** max(0, min(2, 2 - (r - first))) for r in range(ranks)])
+        fleet = fleetform.build(problem, weights, short=True)
+        form = fleet.form
+        assert form.least_phi is not None  # build sets both
+        assert form.least_count is not None  # 1
+        done = form.rank < first
+        totals = got.columns.count.sum(axis=1)
+        form = replace(
+            form,
+            least_phi=np.where(done, got.columns.phi - 1e-6, form.least_phi),
+            least_count=np.where(done, np.minimum(totals, form.minimum), form.least_count),
+        )
+        fleet = replace(fleet, form=form)
+        got = _solved(form, effort, watchdog, got.hard, _repriced(form, got))
+        first += 2
+    return fleet, got
+
+
+def _solved(form: ColumnForm, effort: Effort, watchdog: Watchdog, hard: Floats | None, extra: Columns | None) -> columnplan.ColumnPlan:
+    return columnplan.solve(
+        form, watchdog, rounds=effort.rounds, refine_rounds=effort.refine_rounds, dive_steps=effort.dive_steps,
+        deep_rounds=effort.deep_rounds, hard=hard, extra=extra,
+    )  # fmt: skip
+
+
+def _prices(fleet: fleetform.FleetForm, known: dict[str, float]) -> Floats | None:
+    hard = np.array([known.get(name, 0.0) for name in fleet.row_names])
+    return hard if hard.any() else None
+
+
+def _repriced(form: ColumnForm, got: columnplan.ColumnPlan) -> Columns:
+    columns = got.columns
+    return Generator(form).priced(columns.owner, columns.option, columns.count, columns.phi)
+
+
+def _served(form: ColumnForm, got: columnplan.ColumnPlan) -> bool:
+    """Whether the plan leaves nothing short."""
+    has_load = form.load.sum(axis=1) > 0
+    columns = got.columns
+    short = has_load[columns.owner] & (columns.phi < 1.0 - 1e-6)
+    few = columns.count.sum(axis=1) < form.minimum[columns.owner]
+    return not bool((short | few).any())
+
+
+def true_bound(snapshot: Snapshot, demand: Demand, *, rounds: int = 2, seconds: float = 3600.0) -> float:
+    """A lower bound of the published objective of every plan, by exact pricing of every model (minutes for thousands of models).
+
+    -inf if no round could be finished.
+    """
+    snapshot = normalised(snapshot)
+    validated(snapshot, demand)
+    problem = build(snapshot, demand_by_model(snapshot, demand), with_ways=False)
+    fleet = fleetform.build(problem, rank_weights(problem), bound=True)
+    watchdog = Watchdog(seconds)
+    form = fleet.form
+    pool = Pool.of(form)
+    master = Master(pool, watchdog)
+    master.start()
+    priced = columnplan.contested(master, master.generate(60), 60, 8)
+    _, best = columnplan.deepened(master, priced, rounds)
+    return -np.inf if best is None else float(best) + fleetform.fixed_money(problem, ties=False) + _base(problem, fleet)
+
+
+def prices(problem: Problem, watchdog: Watchdog) -> tuple[RowPrice, ...]:
+    """Prices of the rows that bind, from the columns' LP: for the explanations of a fleet that the general form has solved."""
+    try:
+        fleet = fleetform.build(problem)
+        if not fleet.form.options:
+            return ()
+        master = Master(Pool.of(fleet.form), watchdog)
+        master.start()
+        columnplan.contested(master, master.generate(20), 20, 1)
+        return _rows(fleet, master.prices()[0])
+    except SolverError:
+        return ()
+
+
+def rank_weights(problem: Problem) -> Floats:
+    """The weights of the published objective, in median prices."""
+    ranks = max(problem.rank, default=0) + 1
+    return np.array([worth.rank_weight(ranks, r) for r in range(ranks)])
+
+
+def _base(problem: Problem, fleet: fleetform.FleetForm) -> float:
+    """Weighted shortfall of models that are in no column: nothing of theirs can start, whatever the others do."""
+    weights, inside = rank_weights(problem), set(fleet.models)
+    total = 0.0
+    for m, want in enumerate(problem.wants):
+        if m in inside or problem.models[m].hold:
+            continue
+        loss = want.need * unmet_price(1.0 - want.running_share) if want.needs.any else 0.0
+        loss += 2.0 * want.smallest * max(0, want.minimum - want.running)
+        total += float(weights[problem.rank[m]]) * problem.unit * loss
+    return total
+
+
+def _rows(fleet: fleetform.FleetForm, hard: Floats) -> tuple[RowPrice, ...]:
+    """A row with a price has no slack in the LP; rows without one are left out."""
+    rows = [RowPrice(name, 0.0, round(float(p), 6)) for name, p in zip(fleet.row_names, hard, strict=True) if p > 1e-9]
+    return tuple(sorted(rows, key=lambda r: (-r.price, r.name)))

@@ -1,0 +1,120 @@
+"""What each model asks of a plan, after `may_shrink` was applied: replicas, loads, KV floors, and what may go without a loss."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from placement.nodes import Group
+from placement.share import Kind, Needs, share
+from placement.snapshot import Split
+from placement.types import ModelDemand, Option
+
+if TYPE_CHECKING:
+    from placement.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A model's demand after `may_shrink` was applied."""
+
+    minimum: int
+    maximum: int
+    work: float  # over all buckets that some option serves
+    need: float  # device-equivalents of the whole demand
+    smallest: int  # devices of its smallest replica
+    running: int
+    running_work: float
+    surplus: int  # running replicas that may go without a loss
+    base_loss: float  # loss that no plan can avoid
+    needs: Needs = field(default_factory=Needs)  # loads per bucket, floors of KV cache
+    running_share: float = 1.0  # of the demand that what runs covers
+    unreachable: tuple[int, ...] = ()  # buckets with load that no option serves
+
+
+def want_of(problem: Problem, m: int, startable: bool, dead: tuple[int, ...]) -> Want:
+    model, asked = problem.models[m], problem.demand[m]
+    groups = [problem.groups[g] for g in problem.groups_of[m]]
+    running = sum(len(g.ids) for g in groups)
+    minimum, loads = model.min_replicas, asked.loads
+    work = sum(loads)
+    own = [problem.options[o] for o in problem.options_of[m]]
+    smallest = min([o.devices for o in own] or [g.devices for g in groups] or [1])
+    floors = _floors(asked)
+    for o in problem.options_of[m]:
+        option, role = problem.options[o], problem.snapshot.options[o].role
+        tokens = tuple((option.kv_tokens or 0.0) if role == of else 0.0 for _, of in floors)
+        problem.kinds[o] = (option.rates(len(loads)), tokens, "")
+    have: Counter[Kind] = Counter()
+    for g in groups:
+        kind = problem.kind_of(g)
+        if kind is not None:
+            have[kind] += len(g.ids)
+    half = len(loads) // 2 if model.same_network and isinstance(asked, Split) else 0
+    needs = Needs(loads, tuple(floor for floor, _ in floors), half)
+    if len(loads) == 1:
+        running_work = sum(rates[0] * n for (rates, _, _), n in have.items())
+    else:
+        running_work = share(replace(needs, floors=()), have) * work if groups else 0.0
+    if not asked.may_shrink:
+        minimum = max(minimum, min(running, model.max_replicas))
+        if 0 < work < running_work:
+            needs = replace(needs, loads=tuple(x * running_work / work for x in loads))
+            work = running_work
+    running_share = share(needs, have) if needs.any else 1.0
+    need = _need(own, needs, smallest)
+    surplus = _surplus(groups, have, needs, running_share, minimum, problem)
+    base = 0.0
+    if not startable and not model.hold:
+        # Nothing can start: what is missing today stays missing, whatever the others do.
+        base = 2.0 * smallest * max(0, minimum - running) + need * unmet_price(1.0 - running_share)
+    return Want(
+        minimum, model.max_replicas, work, need, smallest, running, running_work,
+        max(running - model.max_replicas, surplus, 0), base, needs, running_share, dead,
+    )  # fmt: skip
+
+
+def _floors(asked: ModelDemand) -> list[tuple[float, str]]:
+    """(tokens, role) of each floor."""
+    parts = asked.parts if isinstance(asked, Split) else (asked,)
+    return [(d.kv_floor, d.role) for d in parts if d.kv_floor > 0]
+
+
+def _need(own: list[Option], needs: Needs, smallest: int) -> float:
+    """Device-equivalents of the demand: per bucket at the median option's work per device; without work those of the KV cache."""
+    total, loads = 0.0, needs.loads
+    for b, load in enumerate(loads):
+        if load > 0:
+            rates = [rate / o.devices for o in own if (rate := o.rates(len(loads))[b]) > 0]
+            total += load / median(rates) if rates else float(smallest)
+    if not total and needs.floors:
+        tokens = [o.kv_tokens / o.devices for o in own if o.kv_tokens]
+        total = max(needs.floors) / median(tokens) if tokens else float(smallest)
+    return total
+
+
+def _surplus(groups: list[Group], have: Mapping[Kind, int], needs: Needs, before: float, minimum: int, problem: Problem) -> int:
+    """How many running replicas may go, the weakest first, without a loss. Those that carry nothing that is known go first."""
+    kinds = [kind for g in groups if (kind := problem.kind_of(g)) is not None for _ in g.ids]
+    useless = sum(len(g.ids) for g in groups) - len(kinds)
+    kinds.sort(key=lambda k: (sum(k[0]), k))
+    most = max(0, useless + len(kinds) - minimum)
+    if most <= useless or not needs.any:
+        return most
+
+    def loses(gone: int) -> bool:
+        left = Counter(have)
+        left.subtract(kinds[:gone])
+        return share(needs, left) < before - 1e-9
+
+    # The more go, the less is covered, so the first number that loses is found by halving.
+    return useless + max(0, bisect_left(range(most - useless + 1), True, key=loses) - 1)
+
+
+def unmet_price(share: float) -> float:
+    """Convex price of an unmet share: the second half hurts three times as much, so two models at 25 % beat one at 50 %."""
+    return min(share, 0.5) + 3.0 * max(0.0, share - 0.5)
