@@ -1,4 +1,5 @@
-"""Refuse tracked files that name this machine or a package index, and Python files that outgrew their room.
+"""Refuse tracked files that name this machine or a package index, Python files that outgrew their room, and pages that lost track:
+a room's README that does not name one of its modules, a link to a file that is not there.
 
 A path of a developer's machine or the host of a package mirror works for one person only; the index comes from each machine's
 own pip, npm or Go configuration. Image references are fine. The patterns are built from parts so that this file passes itself.
@@ -31,6 +32,9 @@ PATTERNS = (
     (re.compile(r"(?<![\w./-])/(?:work|farm|root|home/\w+)/[A-Za-z.]"), "a path of one machine"),
 )
 SKIP = {".png", ".gz", ".npz", ".ico"}
+# Rooms with so many modules that a missing one would not be noticed: folder -> the README that lists them.
+LISTED = {"placement": "placement/README.md", "placement/_solver": "placement/README.md", "bench/placement": "bench/README.md"}
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
 def tracked(root: Path) -> list[Path]:
@@ -52,8 +56,35 @@ def findings(root: Path) -> list[str]:
     return found
 
 
+def unlisted(root: Path, paths: list[Path]) -> list[str]:
+    """Modules that their room's README does not name in backticks."""
+    found: list[str] = []
+    texts = {page: (root / page).read_text(encoding="utf-8") for page in sorted(set(LISTED.values())) if (root / page).is_file()}
+    for path in paths:
+        page = LISTED.get(path.parent.relative_to(root).as_posix(), "")
+        if path.suffix == ".py" and not path.stem.startswith("__") and page in texts and f"`{path.stem}`" not in texts[page]:
+            found.append(f"{page}: does not name the module `{path.stem}` ({path.relative_to(root)})")
+    return found
+
+
+def broken_links(root: Path, paths: list[Path]) -> list[str]:
+    """Links of Markdown pages to files that are not there; addresses on the web are not asked."""
+    found: list[str] = []
+    for path in paths:
+        if path.suffix != ".md" or not path.is_file():
+            continue
+        here = _LINK.findall(path.read_text(encoding="utf-8"))
+        gone = [
+            target for target in here if "://" not in target and not target.startswith("mailto:") and not (path.parent / target).exists()
+        ]
+        found += [f"{path.relative_to(root)}: link to {target}, which is not there" for target in gone]
+    return found
+
+
 def main() -> int:
-    found = findings(Path(__file__).resolve().parent.parent)
+    root = Path(__file__).resolve().parent.parent
+    paths = [path for path in tracked(root) if path.is_file()]
+    found = findings(root) + unlisted(root, paths) + broken_links(root, paths)
     for line in found:
         print(line)
     return 1 if found else 0

@@ -11,13 +11,14 @@ from tools.paths import ROOT
 STAGES = (
     ("observe", "operator", "cluster cache → Observed (frozen)"),
     ("demand", "operator", "how many replicas each model needs"),
-    ("place", "placement", "exact ILP in a child process → Plan"),
+    ("place", "placement", "integer program in a child process → Plan"),
+    ("judge", "operator", "which plan is acted on; ask first"),
     ("render", "operator", "Deployments, Services, budgets"),
-    ("apply", "operator", "server-side apply; pin and lift gates"),
+    ("apply", "operator", "PlacementPlan; then apply, pin, lift gates"),
     ("report", "operator", "status, conditions, events, metrics"),
     ("certify", "accuracy", "candidates against the reference"),
 )
-PURE = {"demand", "place", "render"}
+PURE = {"demand", "place", "judge", "render"}
 LATER = {"certify"}
 WIDTH, ROW, LEFT, TOP = 860, 54, 310, 70
 
@@ -51,6 +52,7 @@ def svg() -> str:
         ("Your objects", ("ModelDeployment · FleetPolicy", "AcceleratorPool · HardwareProfile")),
         ("The cluster", ("nodes, pods, devices, children", "lists and watches of its own")),
         ("Engines", ("metrics of every replica", "(the autoscaler reads them later)")),
+        ("Command line", ("polyfleet plan · explain · snapshot", "the same functions; writes nothing")),
     )
     for index, (title, lines) in enumerate(sources):
         y = TOP + 4 + index * 96
@@ -58,6 +60,7 @@ def svg() -> str:
         out += [_text(34, y + 42 + 17 * i, line, 12, fill="#33475b") for i, line in enumerate(lines)]
     out += [_arrow(266, TOP + 40, LEFT - 6, TOP + 22), _arrow(266, TOP + 134, LEFT - 6, TOP + 30)]
     out.append(_text(272, TOP + 96, "dirty", 11, fill="#51606f"))
+    out.append(_arrow(266, TOP + 312, LEFT - 6, TOP + 2 * ROW + 26))
     for index, (stage, room, what) in enumerate(STAGES):
         y = TOP + ROW * index
         fill, stroke = ("#e9f6ec", "#6fae7d") if stage in PURE else ("#fdf3e3", "#d3a04d")

@@ -131,6 +131,7 @@ def _conditions() -> str:
         ("HardwareProfile", conditions.PROFILE_REASONS),
         ("AcceleratorPool", conditions.POOL_REASONS),
         ("FleetPolicy", conditions.POLICY_REASONS),
+        ("PlacementPlan", conditions.PLAN_REASONS),
         ("AccuracyReport", conditions.REPORT_REASONS),
     )
     parts = [f"{_NOTE}# Conditions, reasons and events\n", "Reasons of a condition that is not True (of `Degraded`: that is True).\n"]

@@ -34,7 +34,7 @@ class Delete:
 class PodPatch:
     """A merge patch of one pod (or its status) that is idempotent and guarded by the uid."""
 
-    kind: Literal["Pin", "Serving", "DeletionCost"]
+    kind: Literal["Pin", "Reserve", "Serving", "DeletionCost"]
     namespace: str
     name: str
     uid: str
@@ -42,6 +42,8 @@ class PodPatch:
     reason: str
     subresource: Literal["", "status"] = ""
     apply_patch: bool = False  # server-side apply (pod conditions) instead of a merge patch
+    # Deployments (namespace, name) of the replicas that are to come instead: if the API server refuses one, nothing leaves for it.
+    instead: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

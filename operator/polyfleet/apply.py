@@ -1,4 +1,5 @@
-"""Carries out what a cycle decided: deletes, then applies, then pod patches; sixteen at a time; nothing that is already so.
+"""Carries out what a cycle decided: deletes, then applies, then pod patches (who leaves before who comes); sixteen at a time; nothing
+that is already so.
 
 An apply is left out when this process has applied the same manifest before *and* the live object still says it (`compare.covers`),
 or has not changed since our apply was answered. After a restart each object is therefore applied once, which the API server
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 16
 SERVING_MANAGER = "polyfleet-serving"
 
+FILL = ("Pin", "Reserve")  # pod patches that give devices out
 REFUSED = (400, 403, 422)  # answers that the same write will get again
 
 Step = Coroutine[Any, Any, None]
@@ -68,10 +70,17 @@ class Applier:
         written = Written()
         await self._all(written, ((_key(d.kind, d.namespace, d.name), self._delete(d, written)) for d in actions.deletes))
         await self._all(written, ((_manifest_key(a.manifest), self._apply(a, written)) for a in actions.applies if self._differs(a)))
-        await self._all(written, ((_key("Pod", p.namespace, p.name) + f"/{p.kind}", self._patch(p, written)) for p in actions.pod_patches))
+        # Free first, then fill. Nobody leaves for a replica that cannot be made: then the old one stays.
+        going = [p for p in actions.pod_patches if p.kind not in FILL and not self._refuses(p)]
+        coming = [p for p in actions.pod_patches if p.kind in FILL]
+        for patches in (going, coming):
+            await self._all(written, ((_key("Pod", p.namespace, p.name) + f"/{p.kind}", self._patch(p, written)) for p in patches))
         self._forget(actions)
         written.refusals = tuple(self._refused[key] for key in sorted(self._refused))
         return written
+
+    def _refuses(self, patch: PodPatch) -> bool:
+        return any(_key("Deployment", *child) in self._refused for child in patch.instead)
 
     async def write_statuses(self, statuses: Iterable[StatusApply], written: Written) -> None:
         statuses = tuple(statuses)

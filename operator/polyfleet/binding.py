@@ -1,7 +1,9 @@
 """Which gated pod gets which planned node, and the one patch that says so.
 
 Pods of one child are interchangeable, so the oldest waiting pod takes the first start of the plan. A start that waits for devices
-of a leaving replica has its pod made, but the node is not given out before the devices are free.
+of leaving replicas has its pod made, gated, and its node *reserved*: an annotation names the node and who is waited for. From then on
+the pod counts as a replica there, so nobody else is given the devices as they come free one by one, whoever solves next; the gate is
+lifted when those who leave are gone and the devices are free.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from polyfleet.actions import PodPatch
 from polyfleet.children import Child, condition_true
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
+from polyfleet.inventory import device_names, devices_of, node_of, reserved
 from polyfleet.state import PodState
 
 FIRST_DELAY_SECONDS = 5
@@ -67,31 +70,64 @@ def rests(child: Child, now: str | None) -> bool:
     return datetime.fromisoformat(now) < last + timedelta(seconds=delay)
 
 
-def pins(inputs: Inputs, view: ModelView, given: Sequence[Slot], now: str | None = None) -> tuple[PodPatch, ...]:
-    """Waiting pods and slots of each child, paired in order."""
+def pins(
+    inputs: Inputs, view: ModelView, given: Sequence[Slot], now: str | None = None, free: frozenset[str] = frozenset()
+) -> tuple[PodPatch, ...]:
+    """Waiting pods and slots of each child, paired in order, and the reserved pods of `free`, whose devices are there now."""
     patches: list[PodPatch] = []
     for child in view.children:
         if rests(child, now):
             continue
-        places = [slot for slot in given if slot.child == child.name and slot.ready]
-        patches.extend(_pin(inputs.fleet, child, pod, slot) for pod, slot in zip(child.waiting, places, strict=False))
+        patches.extend(_pin(inputs.fleet, child, pod, child.pool, node_of(pod)) for pod in child.reserved if pod.uid in free)
+        places = sorted((slot for slot in given if slot.child == child.name), key=lambda slot: not slot.ready)
+        for pod, slot in zip(child.waiting, places, strict=False):
+            patches.append(_pin(inputs.fleet, child, pod, slot.pool, slot.node) if slot.ready else _reserve(pod, slot))
     return tuple(patches)
 
 
-def _pin(fleet: Fleet, child: Child, pod: PodState, slot: Slot) -> PodPatch:
-    pool = fleet.pool(slot.pool)
-    nodes = [slot.node]
+def released(inputs: Inputs) -> frozenset[str]:
+    """Reserved pods whose devices are free now: who they waited for is gone, and no two of them are promised the same device."""
+    found: set[str] = set()
+    nodes = {node.name: (pool, node) for pool in inputs.fleet.pools for node in pool.nodes}
+    waiting = [pod for view in inputs.models.values() for child in view.children for pod in child.reserved]
+    free: dict[str, int] = {}
+    for pod in sorted(waiting, key=lambda pod: (pod.created, pod.uid)):
+        name = node_of(pod)
+        pool, node = nodes.get(name, (None, None))
+        if pool is None or node is None or pool.profile is None:
+            continue
+        names, there = device_names(pool.profile), inputs.fleet.held.of(name)
+        left = free.setdefault(name, node.allocatable - sum(devices_of(other, names) for other in there if not reserved(other)))
+        need = devices_of(pod, names)
+        if need <= left and not _waited_for(pod) & {other.uid for other in there}:
+            found.add(pod.uid)
+            free[name] -= need
+    return frozenset(found)
+
+
+def _waited_for(pod: PodState) -> set[str]:
+    return set(pod.annotations.get(naming.WAITS_FOR, "").split(",")) - {""}
+
+
+def _reserve(pod: PodState, slot: Slot) -> PodPatch:
+    body = {"metadata": {"annotations": {naming.PLANNED_NODE: slot.node, naming.WAITS_FOR: ",".join(slot.start.after)}}}
+    return PodPatch("Reserve", pod.namespace, pod.name, pod.uid, body, f"planned on {slot.node}, where others are leaving")
+
+
+def _pin(fleet: Fleet, child: Child, pod: PodState, pool_name: str, node: str) -> PodPatch:
+    pool = fleet.pool(pool_name)
+    nodes = [node]
     if pool is not None and pool.enforcement == "Pool":
         nodes = sorted(node.name for node in pool.nodes if not node.reason)
     body: dict[str, Any] = {
-        "metadata": {"annotations": {naming.PLANNED_NODE: slot.node}},
+        "metadata": {"annotations": {naming.PLANNED_NODE: node}},
         "spec": {
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": _terms(child, nodes)}}},
             # Gates of others stay: only ours is lifted.
             "schedulingGates": [{"name": gate} for gate in pod.gates if gate != naming.GATE],
         },
     }
-    return PodPatch("Pin", pod.namespace, pod.name, pod.uid, body, f"planned on {slot.node}")
+    return PodPatch("Pin", pod.namespace, pod.name, pod.uid, body, f"planned on {node}")
 
 
 def _terms(child: Child, nodes: Sequence[str]) -> list[dict[str, Any]]:

@@ -42,7 +42,8 @@ FINISHED = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown"
 REQUIRED = frozenset(
     resource.plural
     for resource in (
-        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, REPLICA_SETS, DEPLOYMENTS, SERVICES, BUDGETS,
+        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, REPLICA_SETS, DEPLOYMENTS, SERVICES,
+        BUDGETS,
     )
 )  # fmt: skip
 
@@ -122,6 +123,18 @@ class Cache:
     def usable(self) -> bool:
         """A cycle is possible: every resource was tried, and those without which nothing may be decided are readable."""
         return self.synced and not REQUIRED & self.unknown().keys()
+
+    async def read_once(self) -> dict[str, Exception]:
+        """Lists everything once without watching, for a command that looks and ends. Returns what could not be read: resource -> error."""
+        reflectors = list(self._all())
+        answers = await asyncio.gather(*(reflector.list_once() for reflector in reflectors), return_exceptions=True)
+        failed: dict[str, Exception] = {}
+        for reflector, answer in zip(reflectors, answers, strict=True):
+            if isinstance(answer, Exception):
+                failed.setdefault(reflector.source.resource.plural, answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+        return dict(sorted(failed.items()))
 
     async def wait_synced(self) -> None:
         for reflector in self._all():

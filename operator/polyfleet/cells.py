@@ -17,6 +17,7 @@ from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inventory import device_names, devices_of
 from polyfleet.state import PodState
 
+ZONE = "topology.kubernetes.io/zone"  # the failure domain of a pool that names none
 # Where a scheduler or plugin writes the devices that a pod really got (Ascend device plugin: "Ascend910-2,Ascend910-5").
 REAL_DEVICES = "huawei.com/AscendReal"
 _DEVICE_INDEX = re.compile(r"-([0-9]+)$")
@@ -67,7 +68,7 @@ def build(
 
 
 def _group(pool: Pool, node: FleetNode) -> _Group:
-    key = pool.spec.failure_domain_key if pool.spec is not None else "topology.kubernetes.io/zone"
+    key = pool.spec.failure_domain_key if pool.spec is not None else ZONE
     topology = pool.profile.topology if pool.profile is not None else None
     domain = topology.domain_label if topology is not None else None
     labels: Mapping[str, str] = node.state.labels

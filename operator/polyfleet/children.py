@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polyfleet import naming
-from polyfleet.inventory import node_of
+from polyfleet.inventory import node_of, reserved
 from polyfleet.state import DeploymentState, Observed, PodState
 
 # Failed attempts that are kept: enough to count a growing delay, few enough to be no litter.
@@ -90,6 +90,11 @@ class Child:
         return tuple(pod for pod in self.live if naming.GATE in pod.gates and not node_of(pod))
 
     @property
+    def reserved(self) -> tuple[PodState, ...]:
+        """Live pods that are promised a node and wait for its devices."""
+        return tuple(pod for pod in self.live if reserved(pod))
+
+    @property
     def stray(self) -> tuple[PodState, ...]:
         """Live pods whose gate somebody lifted without giving them a node: they would start wherever there is room."""
         return tuple(pod for pod in self.live if naming.GATE not in pod.gates and not node_of(pod))
@@ -121,3 +126,10 @@ def attribute(observed: Observed) -> Children:
         model = models[deployment.owner_uid]
         by_model.setdefault(model, []).append(Child(deployment, model, tuple(found)))
     return Children({key: tuple(found) for key, found in sorted(by_model.items())}, owners)
+
+
+def recorded_size(owned: tuple[Child, ...]) -> int:
+    """The size that was decided last: what the Deployments ask for, less what is being drained out of them."""
+    asked = sum(child.deployment.replicas for child in owned if not child.deployment.deleting)
+    draining = sum(1 for child in owned for pod in child.live if pod.labels.get(naming.DRAINING) == "true")
+    return max(0, asked - draining)

@@ -1,4 +1,7 @@
-"""The one cycle: observe, prepare, plan, check, act, apply, report. Level-triggered: it looks at what is, never at what changed.
+"""The one cycle: observe, prepare, plan, judge, act, apply, report. Level-triggered: it looks at what is, never at what changed.
+
+A plan that differs from the one in force is written as a PlacementPlan before anything of it is done; then the cluster is looked at
+once more, so that the first act is made on the newest view (`_decide`).
 
 Whatever goes wrong, the cycle ends with a value or is tried again with a growing delay, and nothing is done on a doubtful view: without
 a readable list of our own objects there is no cycle, without a checked plan nothing moves (`hold`).
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,14 +25,22 @@ from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
 from polyfleet.hold import hold_plan
+from polyfleet.inputs import Inputs
 from polyfleet.metrics import Metrics
+from polyfleet.plans import judge, stored, triggers
+from polyfleet.plans.judge import Decision
+from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, Clock, DirtyQueue
 from polyfleet.solver_process import SolverFailed, SolverProcess
+from polyfleet.state import Observed
 
 log = logging.getLogger(__name__)
 
 RETRY_LOOK_S = 15.0  # how often a pause before the retry of a rejected pod is looked at; the shortest pause is 5 s
 CYCLE = "cycle"  # the queue's and the back-off's key for the cycle itself
+
+
+PASSES = 3  # a new plan is written, then looked at again; more passes mean that the inputs change faster than that
 
 
 @dataclass(slots=True)
@@ -39,6 +50,19 @@ class Solution:
     question: tuple[Any, Any] | None = None
     plan: Plan | None = None
     warm: Warm | None = None
+    millis: int | None = None
+    facts: triggers.Facts | None = None  # of the inputs of the last solve
+    trigger: str = triggers.RESYNC
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One look at the cluster, and what is to be done about it."""
+
+    observed: Observed
+    inputs: Inputs
+    decision: Decision
+    moment: str
 
 
 @dataclass(slots=True)
@@ -51,8 +75,9 @@ class Cycle:
     events: EventPoster
     metrics: Metrics
     clock: Clock
+    plans: PlanWriter
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
-    on_report: Callable[[Plan, Report], None] = lambda _plan, _report: None  # hook: PlacementPlan objects come with a later slice
+    now: Callable[[], str] = field(default=lambda: now())  # the wall clock, as the API writes it
     solution: Solution = field(default_factory=Solution)
     last_summary: Any = None
     backoff: Backoff = field(default_factory=Backoff)
@@ -60,55 +85,85 @@ class Cycle:
     async def run(self) -> None:
         """Cycles for ever; ends only by losing the right to write."""
         while True:
-            triggers = await self.queue.wait()
+            causes = await self.queue.wait()
             started = self.clock()
             try:
-                ran = await self.once(triggers)
+                ran = await self.once(causes)
             except Exception as error:  # a bug in one stage must not end the operator: counted, told, tried again
                 if fenced(error):
                     raise
                 delay = self.backoff.failed(CYCLE, self.clock())
                 self.metrics.cycle_failures.labels("cycle").inc()
-                log.exception("the cycle failed", extra={"retry_in_s": round(delay, 1), "triggers": sorted(triggers)})
+                log.exception("the cycle failed", extra={"retry_in_s": round(delay, 1), "triggers": sorted(causes)})
                 self.queue.mark_later(CYCLE, delay)
             else:
                 self.backoff.succeeded(CYCLE)
                 if ran:
                     self.metrics.cycle_done(self.clock() - started)
 
-    async def once(self, triggers: frozenset[str]) -> bool:
+    async def once(self, causes: frozenset[str]) -> bool:
         """One cycle; False if there could be none."""
         started = self.clock()
+        decided = await self._decide()
+        if decided is None:
+            return False
+        observed, inputs, decision, moment = decided.observed, decided.inputs, decided.decision, decided.moment
+        plan = decision.plan
+        actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment, kept=decision.kept)
+        actions = replace(actions, deletes=(*actions.deletes, *judge.outdated(decision)))
+        written = await self.applier.carry_out(actions)
+        if decision.moves:
+            self.metrics.moved(decision.moves, self.solution.trigger)
+        refusals = (*actions.failed, *written.refusals)
+        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment, refusals=refusals, told=decision.told)
+        report = seed.annotate(report, self.seeded)
+        await self.applier.write_statuses((*report.statuses, *judge.statuses(decision, inputs, moment, refusals)), written)
+        told = await self.events.post(report.events)
+
+        if any(pod.finished for pod in observed.pods):  # rejected replicas are retried after a pause, and no event tells its end
+            self.queue.mark_later("rejected", RETRY_LOOK_S)
+        self.metrics.reported(observed, report)
+        self._wake(plan, written)
+        self._log(causes, plan, report, written, told, self.clock() - started)
+        return True
+
+    async def _decide(self) -> Decided | None:
+        """What to do on the newest view, every new plan written before. None: the view does not allow any decision."""
+        for _ in range(PASSES):
+            decided = await self._look()
+            if decided is None or (new := decided.decision.create) is None:
+                return decided
+            await self.plans.write(new)
+            log.info("plan written", extra={"plan": new.name, "trigger": new.manifest["spec"]["trigger"], "approval": new.approval})
+        decided = await self._look()
+        if decided is not None and decided.decision.create is not None:
+            # Nothing is done in this cycle: every written plan was stale before its first act. The old one stays.
+            delay = self.backoff.failed("plan", self.clock())
+            log.warning("no plan lasts until its first act", extra={"passes": PASSES, "retry_in_s": round(delay, 1)})
+            self.queue.mark_later("plan", delay)
+            return replace(decided, decision=judge.kept_old(decided.decision, decided.inputs))
+        return decided
+
+    async def _look(self) -> Decided | None:
         if not await self.expectations.settle():
             log.warning("own writes were not seen in time; listed anew")
         observed = self.cache.observe()
         if unreadable := sorted(REQUIRED & observed.unknown.keys()):
             log.warning("no cycle: resources cannot be read", extra={"resources": {name: observed.unknown[name] for name in unreadable}})
             self.queue.mark_later(CYCLE, self.backoff.failed("unreadable", self.clock()))
-            return False
+            return None
         self.backoff.succeeded("unreadable")
+        moment = self.now()
+        inputs = await asyncio.to_thread(decide.prepare, observed, now=moment)
+        fresh = await self._plan(observed, inputs)
+        decision = await asyncio.to_thread(
+            judge.judge, observed, inputs, fresh, trigger=self.solution.trigger, millis=self.solution.millis, now=moment
+        )
+        return Decided(observed, inputs, decision, moment)
 
-        inputs = await asyncio.to_thread(decide.prepare, observed)
-        plan = await self._plan(inputs.snapshot, inputs.demand)
-        moment = now()
-        actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment)
-        written = await self.applier.carry_out(actions)
-        refusals = (*actions.failed, *written.refusals)
-        report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment, refusals=refusals)
-        report = seed.annotate(report, self.seeded)
-        await self.applier.write_statuses(report.statuses, written)
-        told = await self.events.post(report.events)
-
-        if any(pod.finished for pod in observed.pods):  # rejected replicas are retried after a pause, and no event tells its end
-            self.queue.mark_later("rejected", RETRY_LOOK_S)
-        self.metrics.reported(observed, report)
-        self.on_report(plan, report)
-        self._wake(plan, written)
-        self._log(triggers, plan, report, written, told, self.clock() - started)
-        return True
-
-    async def _plan(self, snapshot: Any, demand: Any) -> Plan:
+    async def _plan(self, observed: Observed, inputs: Inputs) -> Plan:
         """A checked plan, or the plan that moves nothing."""
+        snapshot, demand = inputs.snapshot, inputs.demand
         last = self.solution
         if last.plan is not None and last.question == (snapshot, demand):
             return last.plan
@@ -124,7 +179,9 @@ class Cycle:
             return hold_plan(snapshot, demand, f"{outcome.kind}: {outcome.message}"[:300])
         self.backoff.succeeded("solver")
         self.metrics.solved(outcome.plan, outcome.seconds)
-        self.solution = Solution((snapshot, demand), outcome.plan, outcome.warm)
+        facts = triggers.facts(observed, inputs)
+        trigger = triggers.trigger(last.facts, facts) if last.facts is not None or stored.read(observed.plans) else triggers.SPEC
+        self.solution = Solution((snapshot, demand), outcome.plan, outcome.warm, round(outcome.seconds * 1000), facts, trigger)
         return outcome.plan
 
     def _wake(self, plan: Plan, written: Written) -> None:
@@ -134,7 +191,7 @@ class Cycle:
         else:
             self.backoff.succeeded("starts")
 
-    def _log(self, triggers: frozenset[str], plan: Plan, report: Report, written: Written, told: int, seconds: float) -> None:
+    def _log(self, causes: frozenset[str], plan: Plan, report: Report, written: Written, told: int, seconds: float) -> None:
         """One line for each cycle that changed something."""
         if not (written.done or written.failed or told or report.summary != self.last_summary):
             return
@@ -142,7 +199,7 @@ class Cycle:
         log.info(
             "cycle",
             extra={
-                "triggers": sorted(triggers),
+                "triggers": sorted(causes),
                 "writes": written.done,
                 "failed": written.failed,
                 "resting": written.skipped,

@@ -1,7 +1,8 @@
 """The pure middle of a cycle: `prepare` -> (the placer) -> `act` and `report`. No I/O, no clock; same inputs, same bytes.
 
-inputs = prepare(observed)
+inputs = prepare(observed, now=...)
 plan   = placement.plan(inputs.snapshot, inputs.demand)     # in a child process
+judge(observed, inputs, plan, ...)                          # `polyfleet.plans`: which plan is acted on, and what is written first
 act(observed, inputs, plan, now=...)                        # deletes, applies, pod patches
 report(observed, inputs, plan, now=..., refusals=...)       # statuses and events; refusals: what the API server would not take
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from placement.types import Plan
@@ -29,15 +31,17 @@ log = logging.getLogger(__name__)
 __all__ = ["Inputs", "act", "prepare", "report"]
 
 
-def act(observed: Observed, inputs: Inputs, plan: Plan, *, now: str | None = None) -> Actions:
-    """`now` (RFC 3339) only spaces out retries of pods that a node rejected; without it they are retried at once."""
+def act(observed: Observed, inputs: Inputs, plan: Plan, *, now: str | None = None, kept: frozenset[str] = frozenset()) -> Actions:
+    """`now` (RFC 3339) only spaces out retries of pods that a node rejected; without it they are retried at once. `kept`: models for
+    which the plan is not carried out (it waits for an approval)."""
     deletes: list[Delete] = []
     applies: list[Apply] = [_pool(fleet_pool) for fleet_pool in _missing_pools(inputs.fleet)]
     patches: list[PodPatch] = []
     failed: list[Refusal] = []
+    whole = _Whole.of(inputs, plan)
     for _, view in sorted(inputs.models.items()):
         try:
-            own = _model(observed, inputs, plan, view, now)
+            own = _model(observed, inputs, plan, view, whole, now, kept=view.key in kept)
         except Exception as error:  # one object must not stop the others
             log.exception("cannot act on a model; it is left as it is", extra={"model": view.key})
             failed.append(Refusal(view.state.kind, view.state.namespace, view.state.name, 0, faults.internal(error)))
@@ -66,27 +70,47 @@ def _pool(found: Any) -> Apply:
     return Apply(pool.manifest(found), f"nodes match profile {found.profile_name}")
 
 
-def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str | None) -> Actions:
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What one model's part must know of the whole plan."""
+
+    free: frozenset[str]  # reserved pods whose devices are free now
+    instead: Mapping[str, tuple[tuple[str, str], ...]]  # pod that leaves -> Deployments of the replicas that take its devices
+
+    @staticmethod
+    def of(inputs: Inputs, plan: Plan) -> _Whole:
+        needed = {start.model for start in plan.starts if start.after}
+        found: dict[str, set[tuple[str, str]]] = {}
+        for key, view in inputs.models.items():
+            for slot in binding.slots(inputs, plan, view) if key in needed else ():
+                for uid in slot.start.after:
+                    found.setdefault(uid, set()).add((view.state.namespace, slot.child))
+        return _Whole(binding.released(inputs), {uid: tuple(sorted(names)) for uid, names in found.items()})
+
+
+def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, whole: _Whole, now: str | None, *, kept: bool) -> Actions:
     deletes: list[Delete] = []
     applies: list[Apply] = []
     patches: list[PodPatch] = []
-    slots = binding.slots(inputs, plan, view)
-    decided = workloads.decide(inputs, plan, view, slots)
+    slots = () if kept else binding.slots(inputs, plan, view)
+    decided = workloads.decide(inputs, plan, view, slots, kept=kept)
     _endpoint(observed, view, applies)
     _deployments(observed, view, decided.sizes, applies, deletes)
     if not inputs.fleet.unknown:
         deletes.extend(_pods(view, decided))
-    patches.extend(binding.pins(inputs, view, slots, now))
+    patches.extend(binding.pins(inputs, view, slots, now, frozenset() if kept else whole.free))
     leaving = {item.pod.uid for item in decided.drain}
+    own = {(view.state.namespace, slot.child) for slot in slots}
     for item in standings(view):
-        if not item.pod.deleting:
-            patches.extend(_traffic(inputs, view, item, leaving=item.pod.uid in leaving))
+        if item.pod.uid in leaving:
+            instead = own.union(whole.instead.get(item.pod.uid, ()))
+            patches.extend([] if item.pod.deleting else drain(item, tuple(sorted(instead))))
+        elif not item.pod.deleting:
+            patches.extend(_traffic(inputs, view, item))
     return Actions(tuple(deletes), tuple(applies), tuple(patches))
 
 
-def _traffic(inputs: Inputs, view: ModelView, item: Standing, *, leaving: bool) -> list[PodPatch]:
-    if leaving:
-        return drain(item)
+def _traffic(inputs: Inputs, view: ModelView, item: Standing) -> list[PodPatch]:
     if item.leaving:
         return withdraw(item)
     if item.pod.node and (verdict := hardware.verify(inputs.fleet, item)).wrong:

@@ -28,10 +28,11 @@ from polyfleet.inventory import (
     devices_of,
     exclusion,
     held_index,
+    reserved,
     sharing,
 )
 from polyfleet.objects import Objects, Parsed
-from polyfleet.state import NodeState, Observed
+from polyfleet.state import NodeState, Observed, PodState
 
 DEFAULT_SCHEDULER = "default"
 
@@ -237,6 +238,14 @@ def _dialect(pool: Pool, nodes: Iterable[NodeState]) -> tuple[str, str]:
     return DEFAULT_SCHEDULER if DEFAULT_SCHEDULER in alias.schedulers else alias.schedulers[0], alias.name
 
 
+def _held(pods: Iterable[PodState], names: tuple[str, ...], allocatable: int) -> int:
+    """Reserved devices count as held, but not a second time while those who leave still hold them."""
+    pods = tuple(pods)
+    firm = sum(devices_of(pod, names) for pod in pods if not reserved(pod))
+    promised = sum(devices_of(pod, names) for pod in pods if reserved(pod))
+    return max(firm, min(firm + promised, allocatable))
+
+
 def _node(pool: Pool, node: NodeState, resource: str, match: NodeMatch, held: HeldIndex) -> FleetNode:
     if pool.profile is None:
         return FleetNode(node, pool.name, "", 0, 0, 0, NO_MATCHING_PROFILE)
@@ -255,7 +264,7 @@ def _node(pool: Pool, node: NodeState, resource: str, match: NodeMatch, held: He
         resource=resource,
         installed=node.capacity.get(resource, 0),
         allocatable=node.allocatable.get(resource, 0),
-        held=sum(devices_of(pod, names) for pod in held.of(node.name)),
+        held=_held(held.of(node.name), names, node.allocatable.get(resource, 0)),
         reason=reason,
         shared=shared,
     )

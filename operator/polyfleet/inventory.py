@@ -63,6 +63,11 @@ def node_of(pod: PodState) -> str:
     return pod.node or pod.pinned_node or pod.annotations.get(naming.PLANNED_NODE, "")
 
 
+def reserved(pod: PodState) -> bool:
+    """Gated, and promised a node on which others are still leaving: what it waits for is counted as theirs until they are gone."""
+    return naming.GATE in pod.gates and not pod.node and not pod.pinned_node and bool(node_of(pod))
+
+
 def held_index(pods: Iterable[PodState]) -> HeldIndex:
     by_node: dict[str, list[PodState]] = {}
     for pod in pods:

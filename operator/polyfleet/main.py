@@ -28,6 +28,7 @@ from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
 from polyfleet.lease import Lease, LeaseLost
 from polyfleet.metrics import Metrics
+from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, DirtyQueue
 from polyfleet.reflector import Timing
 from polyfleet.solver_process import SolverProcess
@@ -119,6 +120,7 @@ async def lead(
             EventPoster(client, config.identity),
             metrics,
             clock,
+            PlanWriter(client, cache, expectations),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(lease.keep(), name="lease")

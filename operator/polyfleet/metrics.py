@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from placement.types import Plan
 from polyfleet.actions import Report
@@ -13,6 +15,20 @@ from polyfleet.queue import Clock
 from polyfleet.state import Observed
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+class OptionalGauge(Collector):
+    """A gauge that has no sample while its value is unknown: nought would claim a proof."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self.value: float | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        found = GaugeMetricFamily(self._name, self._text)
+        if self.value is not None:
+            found.add_metric([], self.value)
+        yield found
 
 
 class Metrics:
@@ -33,7 +49,10 @@ class Metrics:
         self.api_writes = Counter("polyfleet_api_writes", "Writes to the API server", ["kind", "verb", "code"], registry=self.registry)
         self.solver_seconds = Histogram("polyfleet_solver_seconds", "Length of a solve", buckets=SECONDS, registry=self.registry)
         self.solver_outcomes = Counter("polyfleet_solver_outcomes", "Solves", ["outcome", "solver"], registry=self.registry)
-        self.gap = gauge("polyfleet_gap_ratio", "Proven gap of the last plan")
+        self.gap = OptionalGauge("polyfleet_gap_ratio", "Gap of the last plan to a bound that holds for all plans; absent = no bound known")
+        self.registry.register(self.gap)
+        self.solver_healthy = gauge("polyfleet_solver_healthy", "1 if the solver of the last solve passed its self-test; 0: none did")
+        self.moves = Counter("polyfleet_moves", "Replicas moved by plans", ["reason"], registry=self.registry)
         self.unreadable = gauge("polyfleet_resource_unreadable", "1 for each resource that cannot be listed", "kind", "reason")
         self.desired = gauge("polyfleet_desired_replicas", "Replicas that are wanted", "namespace", "model")
         self.placed = gauge("polyfleet_placed_replicas", "Replicas that exist", "namespace", "model", "vendor", "pool")
@@ -57,8 +76,12 @@ class Metrics:
     def solved(self, plan: Plan, seconds: float) -> None:
         self.solver_seconds.observe(seconds)
         self.solver_outcomes.labels(str(plan.outcome), plan.solver).inc()
-        if plan.gap is not None:
-            self.gap.set(plan.gap)
+        self.gap.value = plan.gap
+        self.solver_healthy.set(0 if plan.solver in ("Greedy", "None") else 1)
+
+    def moved(self, count: int, reason: str) -> None:
+        """A plan begins that stops `count` replicas whose models start others; `reason` is the plan's trigger."""
+        self.moves.labels(reason).inc(count)
 
     def watches(self, ages: Mapping[str, float], unknown: Mapping[str, str]) -> None:
         for name, age in ages.items():

@@ -36,6 +36,8 @@ ENGINE = "polyfleet.io/engine"
 DEVICES = "polyfleet.io/devices"
 # On a pod that has got its place: the planned node, also where the pool's scheduler may choose another one.
 PLANNED_NODE = "polyfleet.io/planned-node"
+# On a gated pod whose node is reserved: uids of the pods whose devices it waits for.
+WAITS_FOR = "polyfleet.io/waits-for"
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 

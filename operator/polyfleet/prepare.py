@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from polyfleet import demand, faults, fleet, naming, rollout, rules, snapshot, unsupported
+from polyfleet import cells, demand, faults, fleet, naming, quotas, rollout, rules, snapshot, unsupported
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
-from polyfleet.children import Child, Children, attribute
+from polyfleet.children import Children, attribute, recorded_size
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.objects import Objects, Parsed, parse_all
+from polyfleet.plans import moves, realise, stored
 from polyfleet.render.deployment import Rendered, render
 from polyfleet.resolve import Fault, Resolution, resolve
 from polyfleet.state import CustomState, Observed, PodState
@@ -21,7 +22,9 @@ INVALID_SPEC = "InvalidSpec"
 POD_TEMPLATE_INVALID = "PodTemplateInvalid"
 
 
-def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = None) -> Inputs:
+def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = None, now: str | None = None) -> Inputs:
+    """`now` (RFC 3339) tells which replicas are too young to move and how many moves this hour has left; without it none is too young
+    and the hour is whole."""
     objects = parse_all(observed, policy_defaults)
     built = fleet.build(observed, objects)
     children = attribute(observed)
@@ -31,8 +34,18 @@ def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = Non
         for parsed in objects.models
         if not parsed.state.deleting
     }
-    shown = snapshot.build(views, built, objects.policy)
-    return Inputs(shown, demand.demand(shown.models), objects, built, children, views)
+    shown = snapshot.build(views, built, objects.policy, now)
+    inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views)
+    return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
+
+
+def _with_moves_left(inputs: Inputs, plans: tuple[stored.Stored, ...], now: str) -> Inputs:
+    force = stored.in_force(plans)
+    running = force is not None and force.phase == stored.APPLYING
+    acts = realise.acts(force, inputs, {}) if force is not None and running else None
+    left = moves.left(inputs.policy.stability.max_moves_per_hour, plans, now, acts.moves if acts is not None else 0)
+    policy = replace(inputs.snapshot.policy, max_moves=left)
+    return replace(inputs, snapshot=replace(inputs.snapshot, policy=policy))
 
 
 def _guarded(
@@ -51,7 +64,7 @@ def _guarded(
         log.exception("cannot decide on a model; it is held", extra={"model": parsed.key})
         owned = children.of(parsed.key)
         fault = Fault(INVALID_SPEC, faults.internal(error))
-        return ModelView(parsed.state, None, Resolution(), owned, _recorded_size(owned), fault, failed=True, hold=True, doomed=doomed)
+        return ModelView(parsed.state, None, Resolution(), owned, recorded_size(owned), fault, failed=True, hold=True, doomed=doomed)
     return view
 
 
@@ -65,7 +78,7 @@ def _view(
 ) -> ModelView:
     state, spec = parsed.state, parsed.spec
     owned = children.of(parsed.key)
-    running = _recorded_size(owned)
+    running = recorded_size(owned)
     if spec is None:
         view = ModelView(state, None, Resolution(), owned, running, Fault(INVALID_SPEC, parsed.fault), hold=True, doomed=doomed)
         return _with_frozen(view)
@@ -94,17 +107,11 @@ def _view(
 
 
 def _of_policy(objects: Objects) -> Fault | None:
-    """A budget that cannot be read is not unlimited: nothing grows under a policy that makes no sense."""
-    if not objects.policy_fault:
+    """A budget that cannot be read is not unlimited, nor is a quota that cannot be held: nothing grows under such a policy."""
+    fault = objects.policy_fault or quotas.fault(objects.policy)
+    if not fault:
         return None
-    return Fault(INVALID_SPEC, f"held because FleetPolicy default is not valid: {objects.policy_fault}; kubectl edit fpol default")
-
-
-def _recorded_size(owned: tuple[Child, ...]) -> int:
-    """The size that was decided last: what the Deployments ask for, less what is being drained out of them."""
-    asked = sum(child.deployment.replicas for child in owned if not child.deployment.deleting)
-    draining = sum(1 for child in owned for pod in child.live if pod.labels.get(naming.DRAINING) == "true")
-    return max(0, asked - draining)
+    return Fault(INVALID_SPEC, f"held because FleetPolicy default is not valid: {fault}; kubectl edit fpol default")
 
 
 def _fault(
@@ -123,7 +130,24 @@ def _fault(
         return Fault(POD_TEMPLATE_INVALID, "; ".join(template))
     if resolution.accepted is not None:
         return resolution.accepted
-    return _foreign(observed, parsed.state, ())
+    return _other_domains(built, spec, resolution) or _foreign(observed, parsed.state, ())
+
+
+def _other_domains(built: fleet.Fleet, spec: ModelDeploymentSpec, resolution: Resolution) -> Fault | None:
+    """A hard spread over a label that is not the pools' failure domain is a promise that nobody would keep."""
+    spread = spec.placement.spread
+    if spread is None or spread.mode != "Hard" or spread.topology_key is None:
+        return None
+    for name in sorted({name for option in resolution.options for name in option.pools}):
+        pool = built.pool(name)
+        key = pool.spec.failure_domain_key if pool is not None and pool.spec is not None else cells.ZONE
+        if key != spread.topology_key:
+            return Fault(
+                INVALID_SPEC,
+                f"spec.placement.spread.topologyKey: {spread.topology_key} with mode Hard, but the failure domain of pool {name} is {key};"
+                f" set spec.failureDomainKey of the pool, or leave topologyKey out",
+            )
+    return None
 
 
 def _render_all(

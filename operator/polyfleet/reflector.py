@@ -79,6 +79,10 @@ class Reflector(Generic[State]):
         """Asks for an authoritative LIST: used when the content is in doubt."""
         self._relist.set()
 
+    async def list_once(self) -> None:
+        """One LIST without a watch; raises what goes wrong."""
+        await self._list()
+
     async def run(self) -> None:
         while True:
             self._relist.clear()

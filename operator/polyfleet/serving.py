@@ -7,6 +7,7 @@ the condition, so that a restarted container is looked at anew. A condition that
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from polyfleet import hardware, naming
@@ -61,8 +62,8 @@ def _closed(item: Standing, reason: str, message: str, why: str) -> list[PodPatc
     return [_condition(item.pod, "False", reason, message, why)]
 
 
-def drain(item: Standing) -> list[PodPatch]:
-    """First traffic stops, then the pod becomes the one that the ReplicaSet removes."""
+def drain(item: Standing, instead: tuple[tuple[str, str], ...] = ()) -> list[PodPatch]:
+    """First traffic stops, then the pod becomes the one that the ReplicaSet removes. `instead`: children that are to take its place."""
     pod = item.pod
     body = {
         "metadata": {
@@ -70,7 +71,8 @@ def drain(item: Standing) -> list[PodPatch]:
             "annotations": {naming.DELETION_COST: VICTIM_COST},
         }
     }
-    return [*withdraw(item), PodPatch("DeletionCost", pod.namespace, pod.name, pod.uid, body, "the plan stops this replica")]
+    cost = PodPatch("DeletionCost", pod.namespace, pod.name, pod.uid, body, "the plan stops this replica")
+    return [replace(patch, instead=instead) for patch in (*withdraw(item), cost)]
 
 
 def _condition(pod: PodState, status: str, reason: str, message: str, why: str) -> PodPatch:

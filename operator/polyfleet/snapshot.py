@@ -11,17 +11,19 @@ Three kinds of pods of ours are not shown to the placer as replicas:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from hwprofiles.schema import decimal_float, duration_seconds
-from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot
-from polyfleet import cells, naming
-from polyfleet.api import FleetPolicySpec
+from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot, Spread
+from polyfleet import cells, naming, quotas
+from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
-from polyfleet.inventory import device_names, devices_of, node_of
+from polyfleet.inventory import device_names, devices_of, node_of, reserved
 from polyfleet.render.deployment import Rendered
+from polyfleet.resolve import ResolvedOption
 from polyfleet.state import PodState
 
 
@@ -81,6 +83,8 @@ def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict
         if home is None or home[1].reason or home[0].profile is None:
             found.setdefault(model, []).append(pod)
             continue
+        if reserved(pod):
+            continue  # it gets its devices when those who leave are gone
         need = devices_of(pod, device_names(home[0].profile))
         if need > free[node_of(pod)]:
             found.setdefault(model, []).append(pod)
@@ -105,8 +109,11 @@ def option_of(view: ModelView, child: Child) -> str | None:
     return None
 
 
-def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec) -> Snapshot:
+def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec, now: str | None = None) -> Snapshot:
+    """`now` (RFC 3339) tells which replicas are too young to be moved for money; without it none is."""
     replicas: list[Replica] = []
+    tenants = quotas.tenants(policy)
+    stay_s = duration_seconds(policy.stability.min_residence)
     models: list[Model] = []
     shown: list[Option] = []
     for key, view in sorted(views.items()):
@@ -126,9 +133,10 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec)
                     devices=_devices(fleet, item),
                     state=item.state,
                     age_order=order,
+                    resident=_young(item.pod, now, stay_s),
                 )
             )
-        models.append(model(view))
+        models.append(replace(model(view), tenant=tenants.get(view.state.namespace, "")))
     ours = {replica.id for replica in replicas}
     gone = {pod.uid for view in views.values() for pod in view.doomed}
     sharing = {item.name for item in models if item.shared_ok}
@@ -142,6 +150,13 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec)
         replicas=tuple(sorted(replicas, key=lambda replica: replica.id)),
         policy=_policy(policy),
     )
+
+
+def _young(pod: PodState, now: str | None, stay_s: float) -> bool:
+    """Bound for less than `stability.minResidence`; the pod's own age stands for it, which is a little more."""
+    if now is None or not pod.created:
+        return False
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(pod.created)).total_seconds() < stay_s
 
 
 def _devices(fleet: Fleet, item: Standing) -> int:
@@ -171,10 +186,24 @@ def options(view: ModelView) -> list[Option]:
             engine=option.wanted.engine,
             devices=option.devices,
             pools=option.pools,
+            start_seconds=_start_seconds(option),
             evidence=option.evidence,
         )
         for option in view.resolution.options
     ]
+
+
+def _start_seconds(option: ResolvedOption) -> float | None:
+    """What the profile's data says of a cold start of this model in this layout; None = not known."""
+    entry = option.wanted.entry
+    if entry is None or entry.cold_start is None:
+        return None
+    return duration_seconds(entry.cold_start)
+
+
+def _spread(spec: ModelDeploymentSpec) -> Spread:
+    spread = spec.placement.spread
+    return Spread.STRICT if spread is not None and spread.mode == "Hard" else Spread.SOFT
 
 
 def model(view: ModelView) -> Model:
@@ -187,7 +216,6 @@ def model(view: ModelView) -> Model:
             priority=spec.priority if spec is not None else 0,
             min_replicas=size,
             max_replicas=size,
-            tenant=view.state.namespace,
             shared_ok=spec is not None and spec.placement.sharing == "Shared",
             hold=not view.refill,
         )
@@ -201,7 +229,7 @@ def model(view: ModelView) -> Model:
         min_vendors=min((spread.min_vendors or 1) if spread is not None else 1, max(1, size)),
         max_vendor_share_percent=spread.max_vendor_share_percent if spread is not None else None,
         max_hourly_cost=decimal_float(cost) if cost is not None else None,
-        tenant=view.state.namespace,
+        spread=_spread(spec),
         shared_ok=spec.placement.sharing == "Shared",
         restricted=view.resolution.restricted,
     )
@@ -214,6 +242,7 @@ def _policy(policy: FleetPolicySpec) -> Policy:
         max_hourly_cost=decimal_float(budget) if budget is not None else None,
         min_saving_percent=decimal_float(policy.stability.min_saving_percent),
         preemption=policy.preemption.enabled,
+        quotas=quotas.rows(policy),
         max_moves=policy.stability.max_moves_per_hour,
         time_limit_s=duration_seconds(policy.solver.time_limit),
         relative_gap=decimal_float(policy.solver.relative_gap),

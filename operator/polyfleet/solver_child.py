@@ -1,7 +1,10 @@
 """The solver's process: reads pickled requests from standard input, runs the placer, writes pickled answers.
 
 It imports the placer only, never the cluster client: whatever happens in here (a crash in native code, no memory, an endless
-solve) ends this process and not the operator. Started by `solver_process`; one request at a time.
+solve) ends this process and not the operator. Started by `solver_process`; one request at a time. On the way to a plan it sends each
+improved one that the independent check passes, so that ending it costs nothing.
+
+What a later solve may start from and that is too large to send (columns) stays in here; the operator holds a token for it.
 """
 
 from __future__ import annotations
@@ -10,18 +13,37 @@ import ctypes
 import os
 import pickle
 import resource
+import select
 import signal
 import struct
 import sys
 import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 HEADER = struct.Struct(">Q")  # length of the message that follows
+LONGEST = 1 << 31  # of an answer: a longer one is garbage (a plan of 10,000 nodes takes a few MiB)
+INCUMBENT, DONE, ERROR = "incumbent", "ok", "error"  # kinds of answers: any number of the first, then one of the others
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+Send = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheToken:
+    """Stands for `Warm.cache` outside of the process that holds it."""
+
+    key: str
+
+
+_caches: dict[str, object] = {}  # the last one only
 
 
 def main() -> None:
     parent, memory_mib = int(sys.argv[1]), int(sys.argv[2])
+    _guard()
     _die_with(parent)
     if memory_mib:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20, memory_mib << 20))
@@ -38,30 +60,50 @@ def _die_with(parent: int) -> None:
         sys.exit(0)
 
 
+def _guard() -> None:
+    """A second process that waits for the operator's end of the pipe to close, and then kills the group.
+
+    The kernel's signal reaches this process only; a solver that this process started (CBC) would run on to its own limit.
+    """
+    if os.fork():
+        return
+    try:
+        # No standard output: the operator must see the end of the answers when this process's parent ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        waiting = select.poll()
+        waiting.register(0, 0)  # hang-up only: what is sent is not for this process
+        waiting.poll()
+        os.killpg(0, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    def send(kind: str, value: Any) -> None:
+        data = pickle.dumps((kind, value))
+        answers.write(HEADER.pack(len(data)) + data)
+        answers.flush()
+
     while True:
         header = requests.read(HEADER.size)
         if len(header) < HEADER.size:
             return  # the operator closed the pipe
         try:
             call, arguments = pickle.loads(requests.read(HEADER.unpack(header)[0]))  # from our own parent
-            answer: tuple[str, Any] = ("ok", _run(call, arguments))
+            value = _run(call, arguments, send)
         except MemoryError:
-            answer = ("error", ("MemoryError", "the solver needs more memory than POLYFLEET_SOLVER_MEMORY_MIB allows"))
+            _caches.clear()
+            send(ERROR, ("MemoryError", "the solver needs more memory than POLYFLEET_SOLVER_MEMORY_MIB allows"))
         except Exception as error:  # the answer carries it: the operator decides
-            answer = ("error", (type(error).__name__, f"{error}\n{traceback.format_exc(limit=-5)}"))
-        data = pickle.dumps(answer)
-        answers.write(HEADER.pack(len(data)) + data)
-        answers.flush()
+            send(ERROR, (type(error).__name__, f"{error}\n{traceback.format_exc(limit=-5)}"))
+        else:
+            send(DONE, value)
 
 
-def _run(call: str, arguments: tuple[Any, ...]) -> Any:
+def _run(call: str, arguments: tuple[Any, ...], send: Send) -> Any:
     if call == "solve":
-        import placement  # here, so that a broken solver library is an answer and not a process that cannot start
-
         snapshot, demand, warm = arguments
-        plan, warmer = placement.plan(snapshot, demand, warm=warm)
-        return plan, warmer, tuple(str(violation) for violation in placement.check(snapshot, demand, plan))
+        return _solve(snapshot, demand, warm, send)
     if call == "call":  # for tests of the process itself: any function by its dotted name
         import importlib
 
@@ -71,5 +113,31 @@ def _run(call: str, arguments: tuple[Any, ...]) -> Any:
     raise ValueError(f"unknown call {call!r}")
 
 
+def _solve(snapshot: Any, demand: Any, warm: Any, send: Send) -> Any:
+    import placement  # here, so that a broken solver library is an answer and not a process that cannot start
+
+    def report(plan: Any) -> None:
+        if not placement.check(snapshot, demand, plan):
+            send(INCUMBENT, plan)
+
+    if warm is not None:
+        held = _caches.pop(warm.cache.key, None) if isinstance(warm.cache, CacheToken) else None
+        warm = replace(warm, cache=held)
+    plan, warmer = placement.plan(snapshot, demand, warm=warm, report=report)
+    violations = tuple(str(violation) for violation in placement.check(snapshot, demand, plan))
+    return plan, replace(warmer, cache=_kept(warmer.cache)), violations
+
+
+def _kept(cache: object | None) -> CacheToken | None:
+    _caches.clear()
+    if cache is None:
+        return None
+    token = CacheToken(uuid.uuid4().hex)
+    _caches[token.key] = cache
+    return token
+
+
 if __name__ == "__main__":
-    main()
+    from polyfleet import solver_child  # under its own name: what it sends must be known by that name to the operator
+
+    solver_child.main()

@@ -2,8 +2,8 @@
 
 The child lives between solves (its imports take a second) and is ended when it was idle for a while, missed its deadline, or
 crashed; the next solve starts a new one. It has a process group of its own, so that a solver started by the solver dies with it, a
-limit of memory, and a folder for its files that is emptied after each solve. Every failure is a value, never an exception: the cycle keeps
-the last plan and says why.
+limit of memory, and a folder for its files that is emptied after each solve. Every failure is a value, never an exception: the last checked
+plan that the child sent on the way, if there is one, else a failure, and then the cycle keeps the last plan and says why.
 """
 
 from __future__ import annotations
@@ -17,15 +17,24 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from placement.types import Demand, Plan, Snapshot, Warm
 from polyfleet.queue import Clock
-from polyfleet.solver_child import HEADER
+from polyfleet.solver_child import DONE, ERROR, HEADER, INCUMBENT, LONGEST
 
 PREFIX = "polyfleet-solver-"
+
+Kind = Literal["Deadline", "Crashed", "Error", "Violations"]
+
+
+@dataclass(frozen=True, slots=True)
+class SolverFailed:
+    kind: Kind
+    message: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +43,11 @@ class Solved:
     warm: Warm
     violations: tuple[str, ...]  # of the independent check; a plan with any is never carried out
     seconds: float
+    failure: SolverFailed | None = None  # why this is only the best plan that was found before the solver failed
 
 
-@dataclass(frozen=True, slots=True)
-class SolverFailed:
-    kind: Literal["Deadline", "Crashed", "Error", "Violations"]
-    message: str
-    seconds: float
+class _GarbageError(Exception):
+    """The child sent what is no answer."""
 
 
 def remove_left_over(parent: Path) -> None:
@@ -68,27 +75,33 @@ class SolverProcess:
 
     async def solve(self, snapshot: Snapshot, demand: Demand, warm: Warm | None) -> Solved | SolverFailed:
         started = self._clock()
-        outcome = await self.request("solve", (snapshot, demand, warm))
-        seconds = self._clock() - started
+        incumbents: list[Plan] = []
+        outcome = await self.request("solve", (snapshot, demand, warm), incumbents)
         if isinstance(outcome, SolverFailed):
-            return outcome
+            return _rescued(outcome, incumbents, demand, warm)
         plan, warmer, violations = outcome
-        return Solved(plan, warmer, violations, seconds)
+        return Solved(plan, warmer, violations, self._clock() - started)
 
-    async def request(self, call: str, arguments: tuple[Any, ...]) -> Any:
-        """The child's answer, or SolverFailed. One request at a time."""
+    async def request(self, call: str, arguments: tuple[Any, ...], incumbents: list[Plan] | None = None) -> Any:
+        """The child's answer, or SolverFailed. One request at a time. What the child found on the way is added to `incumbents`."""
         async with self._lock:
             started = self._clock()
 
-            def failed(kind: Literal["Deadline", "Crashed", "Error"], message: str) -> SolverFailed:
+            def failed(kind: Kind, message: str) -> SolverFailed:
                 return SolverFailed(kind, message, self._clock() - started)
 
             try:
                 async with asyncio.timeout(self._deadline):
-                    return await self._exchange(call, arguments, failed)
+                    answer = await self._exchange(call, arguments, failed, [] if incumbents is None else incumbents)
+                    if call == "solve" and not isinstance(answer, SolverFailed) and not _is_solution(answer):
+                        raise _GarbageError("what came as a solution is none")
+                    return answer
             except TimeoutError:
                 await self._kill()
                 return failed("Deadline", f"no plan within {self._deadline:g} s; the solver was ended (POLYFLEET_SOLVER_DEADLINE)")
+            except _GarbageError as garbage:
+                await self._kill()  # nobody knows where in its stream the next answer begins
+                return failed("Crashed", f"the solver's process answered garbage ({garbage}) and was ended")
             except asyncio.CancelledError:
                 await self._kill()
                 raise
@@ -96,22 +109,32 @@ class SolverProcess:
                 self._empty()
                 self._rest()
 
-    async def _exchange(self, call: str, arguments: tuple[Any, ...], failed: Callable[..., SolverFailed]) -> Any:
+    async def _exchange(
+        self, call: str, arguments: tuple[Any, ...], failed: Callable[[Kind, str], SolverFailed], incumbents: list[Plan]
+    ) -> Any:
         child = await self._start()
         assert child.stdin is not None  # pipes were asked for in _start
         assert child.stdout is not None  # 1
         try:
-            data = pickle.dumps((call, arguments))
+            # In a thread: a fleet of 10,000 nodes takes a while, and the event loop renews a Lease meanwhile.
+            data = await asyncio.to_thread(pickle.dumps, (call, arguments))
             child.stdin.write(HEADER.pack(len(data)) + data)
             await child.stdin.drain()
-            header = await child.stdout.readexactly(HEADER.size)
-            status, value = pickle.loads(await child.stdout.readexactly(HEADER.unpack(header)[0]))  # our own child
+            while True:
+                kind, value = await _message(child.stdout)
+                if kind != INCUMBENT:
+                    break
+                if not isinstance(value, Plan):
+                    raise _GarbageError("what came as a plan is none")
+                incumbents.append(value)
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await child.wait()
             await self._kill()
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             return failed("Crashed", f"the solver's process ended with {how}")
-        if status == "error":
+        if kind == ERROR:
+            if value[0] == "MemoryError":
+                await self._kill()  # what it holds is not given back otherwise
             return failed("Error", f"{value[0]}: {value[1]}"[:2000])
         return value
 
@@ -164,3 +187,35 @@ class SolverProcess:
             self._idle_timer.cancel()
         await self._kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def _message(answers: asyncio.StreamReader) -> tuple[str, Any]:
+    """One whole answer. _GarbageError for bytes that are none: whoever broke them, they are not a plan."""
+    size = HEADER.unpack(await answers.readexactly(HEADER.size))[0]
+    if size > LONGEST:
+        raise _GarbageError(f"a message of {size} bytes")
+    data = await answers.readexactly(size)
+    try:
+        kind, value = await asyncio.to_thread(pickle.loads, data)  # from our own child
+    except Exception as error:  # unpickling garbage may raise anything
+        raise _GarbageError(f"{type(error).__name__}: {error}"[:200]) from error
+    if kind == ERROR and not (isinstance(value, tuple) and len(value) == 2):
+        raise _GarbageError("an error without a text")
+    if kind not in (INCUMBENT, DONE, ERROR):
+        raise _GarbageError("an answer of an unknown kind")
+    return kind, value
+
+
+def _is_solution(value: Any) -> bool:
+    kinds = (Plan, Warm, tuple)
+    return isinstance(value, tuple) and len(value) == len(kinds) and all(map(isinstance, value, kinds))
+
+
+def _rescued(failure: SolverFailed, incumbents: list[Plan], demand: Demand, warm: Warm | None) -> Solved | SolverFailed:
+    """The last plan that was found before the failure: checked, and told to be decided by the clock (such a run cannot be replayed)."""
+    if not incumbents:
+        return failure
+    message = f"the best plan found before the solver failed: {failure.kind}: {failure.message}"
+    best = replace(incumbents[-1], decided_by="Deadline", message=message[:300])
+    # The plan was made for this demand; what the child held for later solves is gone with it or of unknown state.
+    return Solved(best, Warm(warm.prices if warm else (), demand.models), (), failure.seconds, failure)

@@ -1,8 +1,8 @@
 """What a FleetPolicy may ask for and this version cannot do yet, and what that stops.
 
 A field that is accepted and does nothing is worse than one that is refused: somebody relies on it. So the policy says Accepted=False
-with the field and what to set instead. Where going on would break the promise itself (a plan that waits for an approval, a replica
-that must not serve unchecked) nothing new starts, and what runs stays.
+with the field and what to set instead. Where going on would break the promise itself (a replica that must not serve unchecked) nothing
+new starts, and what runs stays.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ _STRICTNESS = (DISABLED, "Observe", REQUIRED)
 class Bars:
     """What stops new replicas of one model; "" = nothing does."""
 
-    approval: str = ""
     gate: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.approval or self.gate)
+        return bool(self.gate)
 
 
 NO_BARS = Bars()
@@ -32,16 +31,11 @@ NO_BARS = Bars()
 
 def policy_faults(spec: FleetPolicySpec) -> list[str]:
     found: list[str] = []
-    if spec.approval == "Manual":
-        found.append("spec.approval: Manual is not supported in this version, so no plan is carried out; supported: Automatic")
     if _gate(spec) == REQUIRED:
         found.append(
             "spec.accuracy.gate: Required is not supported in this version (it checks no accuracy), so no new replica starts or serves;"
             " supported: Disabled"
         )
-    if spec.quotas:
-        names = ", ".join(quota.name for quota in spec.quotas)
-        found.append(f"spec.quotas: {names}: quotas are not enforced in this version; use a ResourceQuota in the namespaces")
     return found
 
 
@@ -55,18 +49,13 @@ def model_fault(spec: ModelDeploymentSpec) -> str:
 
 
 def bars(policy: FleetPolicySpec, spec: ModelDeploymentSpec) -> Bars:
-    approval = gate = ""
-    if policy.approval == "Manual":
-        approval = (
-            "FleetPolicy default: spec.approval is Manual and this version takes no approval, so the plan waits;"
-            " set it to Automatic: kubectl edit fpol default"
-        )
+    gate = ""
     if _effective_gate(policy, spec) == REQUIRED:
         gate = (
             "FleetPolicy default: spec.accuracy.gate is Required and this version checks no accuracy, so no new replica starts or serves;"
             " set it to Disabled: kubectl edit fpol default"
         )
-    return Bars(approval, gate)
+    return Bars(gate)
 
 
 def _gate(policy: FleetPolicySpec) -> str:

@@ -40,9 +40,10 @@ def frozen_sizes(inputs: Inputs, plan: Plan) -> bool:
     return bool(inputs.fleet.unknown) or (plan.outcome is Outcome.KEPT_OLD and not plan.starts and not plan.stop)
 
 
-def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...]) -> Workload:
+def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...], *, kept: bool = False) -> Workload:
+    """`kept`: the plan is not carried out for this model (it waits for an approval): no size moves and nobody begins to leave."""
     items = standings(view)
-    frozen = frozen_sizes(inputs, plan)
+    frozen = kept or frozen_sizes(inputs, plan)
     victims = [] if frozen else _victims(plan, view, items)
     drain, held = _drainable(plan, view, items, victims)
     staying = [item for item in items if not item.leaving]

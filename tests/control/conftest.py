@@ -6,6 +6,7 @@ use names of their own. Building the binaries takes minutes when they are not in
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import binaries
+from sandbox import binaries, fleet, virtual
 from sandbox.controlplane import ControlPlane
+from tests.control import cycling
+from tools.paths import ROOT
 
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -55,3 +58,41 @@ def kubectl(apiserver: Path) -> Kubectl:
         return done
 
     return call
+
+
+@pytest.fixture(scope="module")
+def virtual_nodes(control_plane: ControlPlane, kubectl: Kubectl) -> Iterator[Kubectl]:
+    """Two nodes of eight devices that KWOK keeps alive; the second is cordoned unless a test wants it."""
+    files = [argument for path in sorted((ROOT / "crds").glob("*.yaml")) for argument in ("-f", str(path))]
+    kubectl("apply", "--server-side", "--force-conflicts", *files, check=True)
+    kubectl(
+        "wait", '--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True', "crd", "--all", "--timeout=60s", check=True
+    )
+    kubectl("create", "namespace", cycling.NAMESPACE, check=True)
+    kubectl("-n", cycling.NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=60s", check=True)
+    virtual.start(control_plane, fleet.Fleet("plans", (cycling.node(cycling.A), cycling.node(cycling.B)), ""))
+    for name in (cycling.A, cycling.B):
+        kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s", check=True)
+    kubectl("cordon", cycling.B, check=True)
+    try:
+        yield kubectl
+    finally:
+        kubectl("delete", "namespace", cycling.NAMESPACE, "--timeout=60s")  # while KWOK still ends its pods
+        control_plane.processes.stop(("kwok",))
+        kubectl("delete", "node", cycling.A, cycling.B, "--ignore-not-found")
+
+
+@pytest.fixture
+def clean(virtual_nodes: Kubectl) -> Iterator[Kubectl]:
+    """Nothing of an earlier test is left: no model, pod, plan or policy."""
+    virtual_nodes("apply", "--server-side", "-f", "-", stdin=json.dumps(cycling.profile()), check=True)
+    try:
+        yield virtual_nodes
+    finally:
+        for kind in cycling.OWN:
+            where = ("-n", cycling.NAMESPACE) if kind == "modeldeployments" else ()
+            virtual_nodes("delete", kind, "--all", *where, check=True)
+        virtual_nodes("-n", cycling.NAMESPACE, "delete", "pods", "--all", "--force", "--grace-period=0")
+        virtual_nodes("-n", cycling.NAMESPACE, "wait", "--for=delete", "deployments,replicasets,pods", "--all", "--timeout=60s", check=True)
+        virtual_nodes("uncordon", cycling.A, check=True)
+        virtual_nodes("cordon", cycling.B, check=True)

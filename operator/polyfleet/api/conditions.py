@@ -46,6 +46,10 @@ class PolicyCondition(StrEnum):
     CONVERGED = "Converged"
 
 
+class PlanCondition(StrEnum):
+    APPLIED = "Applied"
+
+
 class ReportCondition(StrEnum):
     COMPLETE = "Complete"
     ACCURACY_VERIFIED = "AccuracyVerified"
@@ -181,6 +185,19 @@ POLICY_REASONS: Final[Mapping[PolicyCondition, tuple[str, ...]]] = MappingProxyT
         PolicyCondition.SOLVER_HEALTHY: ("SolverDegraded",),
         PolicyCondition.WITHIN_BUDGET: ("BudgetExceeded", "BudgetNearLimit"),
         PolicyCondition.CONVERGED: ("PlanPending", "AwaitingApproval"),
+    }
+)
+PLAN_REASONS: Final[Mapping[PlanCondition, tuple[str, ...]]] = MappingProxyType(
+    {
+        PlanCondition.APPLIED: (
+            "Proposed",
+            "AwaitingApproval",
+            "Rejected",
+            "InProgress",
+            "PartRefused",
+            "Superseded",
+            "CannotBeRealised",
+        ),
     }
 )
 REPORT_REASONS: Final[Mapping[ReportCondition, tuple[str, ...]]] = MappingProxyType(

@@ -39,6 +39,7 @@ class Assignment(Model):
     engine: Annotated[ShortText, Field(description="Serving engine.")]
     devices_per_replica: Annotated[Count, Field(description="Devices of one replica.")]
     replicas: Annotated[Count, Field(description="Replicas.")]
+    revision: Annotated[ShortText | None, Field(description="Wanted revision of the replicas.")] = None
     nodes: Annotated[tuple[NodeShare, ...], Field(max_length=2000, description="Where; absent when truncated.")] = ()
 
 

@@ -12,6 +12,7 @@ from placement.types import Plan
 from polyfleet import hardware
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
+from polyfleet.plans.told import NOTHING, Told
 from polyfleet.snapshot import standings
 from polyfleet.state import CustomState, Observed
 from polyfleet.status import placed, rows
@@ -20,8 +21,30 @@ from polyfleet.status.conditions import shorten
 LIMIT = 900  # an Event's note holds 1 KiB
 
 
-def of_model(inputs: Inputs, plan: Plan, view: ModelView) -> list[EventNote]:
-    return [note for note in (_planned(inputs, plan, view), _short(inputs, plan, view), _mismatch(inputs, view)) if note is not None]
+def of_model(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> list[EventNote]:
+    decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
+    return [note for note in (decided, _short(inputs, plan, view), _mismatch(inputs, view)) if note is not None]
+
+
+def _asked(view: ModelView, told: Told) -> EventNote | None:
+    return None if told.rejected else _note(view.state, "Normal", "AwaitingApproval", told.wish)
+
+
+def preempted(inputs: Inputs, plan: Plan) -> list[EventNote]:
+    """Replicas that leave because a model of higher priority takes their devices: told at the model that loses them."""
+    owner = {replica.id: replica.model for replica in inputs.snapshot.replicas}
+    priority = {model.name: model.priority for model in inputs.snapshot.models}
+    stops = set(plan.stop)
+    lost: dict[tuple[str, str], set[str]] = {}
+    for start in plan.starts:
+        for uid in stops.intersection(start.after):
+            if priority[owner[uid]] < priority[start.model]:
+                lost.setdefault((owner[uid], start.model), set()).add(uid)
+    found: list[EventNote] = []
+    for (loser, winner), uids in sorted(lost.items()):
+        text = f"replicas leave for {winner}: its priority is {priority[winner]}, this model's is {priority[loser]}"
+        found.append(_note(inputs.models[loser].state, "Warning", "Preempted", f"{len(uids)} {text}"))
+    return found
 
 
 def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:

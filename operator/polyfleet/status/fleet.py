@@ -11,14 +11,15 @@ from typing import Any
 from hwprofiles import HardwareProfileSpec, validate
 from hwprofiles.schema import decimal_float, format_decimal
 from placement.types import Outcome, Plan
-from polyfleet import unsupported
+from polyfleet import quotas, unsupported
 from polyfleet.actions import Refusal
 from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
 from polyfleet.objects import Parsed
+from polyfleet.plans.told import NOTHING, Told
 from polyfleet.state import CustomState
-from polyfleet.status import model, placed, refused, rows
+from polyfleet.status import model, placed, refused
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, write
 
 MAX_EXAMPLES = 3
@@ -183,19 +184,20 @@ def _calibrated(spec: HardwareProfileSpec) -> Judged:
 # ---- FleetPolicy
 
 
-def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str) -> dict[str, Any]:
+def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str, told: Told = NOTHING) -> dict[str, Any]:
     cost = sum(model.hourly_cost(inputs, view) for _, view in sorted(inputs.models.items()))
     blocked = sum(1 for view in inputs.models.values() if view.bars.gate)
     short = sum(1 for view in inputs.models.values() if placed.shortfall_of(plan, view) is not None)
-    faults = [inputs.objects.policy_fault] if inputs.objects.policy_fault else unsupported.policy_faults(inputs.policy)
+    faults = [inputs.objects.policy_fault] if inputs.objects.policy_fault else _policy_faults(inputs)
     judged = [
         Judged("Accepted", FALSE, "InvalidSpec", "; ".join(faults)) if faults else Judged("Accepted", TRUE, "Valid"),
         _solver(plan),
         *_budget(inputs, cost),
-        _converged(inputs, plan),
+        _converged(plan, told),
     ]
     return {
         "observedGeneration": state.generation,
+        **({"plan": told.name} if told.name else {}),
         "hourlyCost": format_decimal(cost),
         "models": {"total": len(inputs.models), "ready": ready, "short": short, "blocked": blocked},
         "solver": plan.solver,
@@ -203,13 +205,17 @@ def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str)
     }
 
 
-def _converged(inputs: Inputs, plan: Plan) -> Judged:
+def _policy_faults(inputs: Inputs) -> list[str]:
+    bad = quotas.fault(inputs.policy)
+    return [*unsupported.policy_faults(inputs.policy), *([bad] if bad else [])]
+
+
+def _converged(plan: Plan, told: Told) -> Judged:
     kind = "Converged"
+    if told.asks and told.waiting:
+        return Judged(kind, FALSE, "AwaitingApproval", f"{len(told.waiting)} models are to change; {told.wish}")
     if plan.starts or plan.stop:
         return Judged(kind, FALSE, "PlanPending", f"{len(plan.starts)} starts and {len(plan.stop)} stops are being carried out")
-    waiting = sum(1 for view in inputs.models.values() if rows.awaits(view))
-    if waiting:
-        return Judged(kind, FALSE, "AwaitingApproval", f"{waiting} models are to change; this version takes no approval")
     return Judged(kind, TRUE, "Applied")
 
 

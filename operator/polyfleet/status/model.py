@@ -17,6 +17,7 @@ from polyfleet.actions import Refusal
 from polyfleet.fleet import Pool
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
+from polyfleet.plans.told import NOTHING, Told, gap_text
 from polyfleet.prepare import INVALID_SPEC
 from polyfleet.render import service
 from polyfleet.resolve import Fault
@@ -33,11 +34,21 @@ def serving_count(view: ModelView) -> int:
     return sum(1 for item in standings(view) if item.serving and not item.leaving)
 
 
-def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: str, refusals: Sequence[Refusal] = ()) -> dict[str, Any]:
+def build(
+    observed: Observed,
+    inputs: Inputs,
+    plan: Plan,
+    view: ModelView,
+    now: str,
+    refusals: Sequence[Refusal] = (),
+    told: Told = NOTHING,
+    queue: int | None = None,
+) -> dict[str, Any]:
+    """`queue`: place among the models that are short, from 1."""
     items = [item for item in standings(view) if not item.leaving]
     waiting = sum(len(child.waiting) for child in view.children)
     serving = sum(1 for item in items if item.serving)
-    judged = conditions(observed, inputs, plan, view, serving, refusals)
+    judged = conditions(observed, inputs, plan, view, serving, refusals, told)
     groups = placements(inputs, plan, view, items)
     found: dict[str, Any] = {
         "observedGeneration": view.state.generation,
@@ -48,10 +59,10 @@ def build(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, now: 
         "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
         "summary": _summary(inputs, view, items, serving),
         "placements": groups[:MAX_PLACEMENTS],
-        "shortfall": placed.status(inputs, plan, view),
+        "shortfall": placed.status(inputs, plan, view, queue),
         "rejected": rejected(plan, view, {row["profile"] for row in groups})[:MAX_REJECTED],
         "effective": effective(view)[:MAX_EFFECTIVE],
-        "plan": _plan(plan),
+        "plan": _plan(plan, told),
         "conditions": write(judged, view.state.status, view.state.generation, now),
     }
     return fit({key: value for key, value in found.items() if value not in (None, [], {})})
@@ -69,24 +80,32 @@ def failed(view: ModelView, message: str, now: str) -> dict[str, Any]:
 
 
 def conditions(
-    observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, serving: int, refusals: Sequence[Refusal] = ()
+    observed: Observed,
+    inputs: Inputs,
+    plan: Plan,
+    view: ModelView,
+    serving: int,
+    refusals: Sequence[Refusal] = (),
+    told: Told = NOTHING,
 ) -> list[Judged]:
     denied = refused.of_model(view, refusals)
     found: list[Judged | None] = [_accepted(view.accepted or denied.accepted)]
     if view.accepted is None:
         found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
-            found.append(placed.judge(inputs, plan, view))
+            found.append(placed.judge(inputs, plan, view, told))
     short = placed.shortfall_of(plan, view)
     missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
     planned = max(0, view.target - missing)
+    if view.key in told.waiting:
+        planned = min(planned, sum(1 for item in standings(view) if not item.leaving))
     found.append(pods.judge(view.children, planned, denied.forbidden))
     found += [rows.hardware_verified(inputs, view), rows.accuracy_verified(view)]
     found.append(_route(observed, view, serving, planned))
     summed = [row for row in found if row is not None]
     ready = summary(summed, serving, view.target, "Ready")
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
-    promoted = rows.promoted(view, planned)
+    promoted = rows.promoted(view, planned, told)
     return [*summed, ready, available, *([promoted] if promoted is not None else [])]
 
 
@@ -214,11 +233,13 @@ def effective(view: ModelView) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]
 
 
-def _plan(plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = {"outcome": str(plan.outcome)}
-    if plan.gap is not None:
-        found["gapPercent"] = format_decimal(max(0.0, round(plan.gap * 100, 1)), 1)
-    return found
+def _plan(plan: Plan, told: Told) -> dict[str, Any]:
+    """The plan in force, in the figures that were written with it: a later solve of the same target changes no model's status."""
+    if told.name:
+        found = {"name": told.name, "outcome": told.outcome, "gapPercent": told.gap_percent}
+    else:
+        found = {"outcome": str(plan.outcome), "gapPercent": gap_text(plan.gap)}
+    return {key: text for key, text in found.items() if text}
 
 
 def fit(status: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from placement.types import Plan, Reason, Shortfall, ShortfallReason
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import DEVICES_MISSING, DRIVER_TOO_OLD, driver_fault
+from polyfleet.plans.told import NOTHING, Told
+from polyfleet.snapshot import standings
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten
-from polyfleet.status.rows import awaits
 
 ROW = "Placed"
 AWAITING_APPROVAL = "AwaitingApproval"  # the placer knows nothing of it
@@ -31,7 +32,15 @@ def only_update_waits(short: Shortfall, view: ModelView) -> bool:
     return 0 < short.replicas <= len(view.superseded)
 
 
-def judge(inputs: Inputs, plan: Plan, view: ModelView) -> Judged:
+def queue(inputs: Inputs, plan: Plan) -> dict[str, int]:
+    """Place of each model that is short, from 1: by priority, then by age, then by name."""
+    short = {item.model for item in plan.shortfalls if item.replicas > 0} & inputs.models.keys()
+    priority = {model.name: model.priority for model in inputs.snapshot.models}
+    order = sorted(short, key=lambda key: (-priority.get(key, 0), inputs.models[key].state.created, key))
+    return {key: place for place, key in enumerate(order, start=1)}
+
+
+def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> Judged:
     if inputs.fleet.unknown:
         return Judged(
             ROW,
@@ -39,10 +48,10 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView) -> Judged:
             str(Reason.INVENTORY_UNKNOWN),
             f"nodes cannot be read ({inputs.fleet.unknown}); nothing grows and nothing shrinks until they can",
         )
-    if awaits(view):
-        text = f"{view.wanted} replicas are wanted, the plan in force has {view.target}"
-        return Judged(ROW, FALSE, AWAITING_APPROVAL, f"{text}; {view.bars.approval}")
     short = shortfall_of(plan, view)
+    if view.key in told.waiting and (short is None or only_update_waits(short, view)):
+        running = sum(1 for item in standings(view) if not item.leaving)
+        return Judged(ROW, FALSE, AWAITING_APPROVAL, f"{view.target} replicas are wanted, {running} are there; {told.wish}")
     if short is None:
         return Judged(ROW, TRUE, "Planned", f"{view.target} of {view.target} replicas have a place")
     if only_update_waits(short, view):
@@ -92,12 +101,17 @@ def notes(fleet: Fleet, row: ShortfallReason) -> list[str]:
     return found[:MAX_NOTES] + ([f"and {len(found) - MAX_NOTES} more nodes"] if len(found) > MAX_NOTES else [])
 
 
-def status(inputs: Inputs, plan: Plan, view: ModelView) -> dict[str, Any] | None:
-    """`status.shortfall`; None while nothing is missing, or while it is not known."""
+def status(inputs: Inputs, plan: Plan, view: ModelView, place: int | None = None) -> dict[str, Any] | None:
+    """`status.shortfall`; None while nothing is missing, or while it is not known. `place`: in the queue, from 1."""
     short = shortfall_of(plan, view)
     if short is None or inputs.fleet.unknown or only_update_waits(short, view):
         return None
-    return {"replicas": short.replicas, "reasons": [_row(inputs.fleet, row) for row in short.reasons[:MAX_REASONS]]}
+    found = {
+        "replicas": short.replicas,
+        "queuePosition": place,
+        "reasons": [_row(inputs.fleet, row) for row in short.reasons[:MAX_REASONS]],
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _row(fleet: Fleet, row: ShortfallReason) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from polyfleet import naming
 from polyfleet.children import Child
-from polyfleet.inventory import node_of
+from polyfleet.inventory import node_of, reserved
 from polyfleet.serving import engine_up
 from polyfleet.state import ContainerState, PodState
 from polyfleet.status.conditions import FALSE, TRUE, Judged, counted, shorten
@@ -90,6 +90,8 @@ def of_pod(pod: PodState) -> Finding | None:
 
 
 def _unbound(pod: PodState) -> Finding:
+    if reserved(pod):
+        return Finding(PENDING_SCHEDULING, f"planned on {node_of(pod)}, waits for devices that others are leaving")
     if naming.GATE in pod.gates or not node_of(pod):
         return Finding(PENDING_SCHEDULING, "waits for its place in the plan")
     scheduled = pod.conditions.get("PodScheduled")

@@ -12,44 +12,47 @@ from placement.types import Assignment, Plan, Shortfall, Start, Why
 from polyfleet import faults
 from polyfleet.actions import Refusal, Report, StatusApply
 from polyfleet.inputs import Inputs
+from polyfleet.plans.told import NOTHING, Told
 from polyfleet.state import CustomState, Observed
 from polyfleet.status import events as notes
-from polyfleet.status import fleet, model
+from polyfleet.status import fleet, model, placed
 
 log = logging.getLogger(__name__)
 
 
-def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals: Sequence[Refusal] = ()) -> Report:
+def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals: Sequence[Refusal] = (), told: Told = NOTHING) -> Report:
     """`now` is RFC 3339; it is used only for conditions whose status word changed. `refusals`: what the API server does not take of
-    what this cycle or an earlier one wanted, and still wants; and models on which `act` failed."""
-    told: list[StatusApply | None] = []
-    events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs)]
+    what this cycle or an earlier one wanted, and still wants; and models on which `act` failed. `told`: the plan in force, and the one
+    that waits for a person."""
+    found: list[StatusApply | None] = []
+    events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs), *notes.preempted(inputs, plan)]
+    queue = placed.queue(inputs, plan)
     plans, nothing = by_model(plan), replace(plan, assignments=(), starts=(), shortfalls=(), why=())
     ready = failed = 0
     for key, view in sorted(inputs.models.items()):
         own = plans.get(key, nothing)
         try:
-            status = model.build(observed, inputs, own, view, now, refusals)
-            events.extend(notes.of_model(inputs, own, view))
+            status = model.build(observed, inputs, own, view, now, refusals, told, queue.get(key))
+            events.extend(notes.of_model(inputs, own, view, told))
         except Exception as error:  # one object must not stop the others
             log.exception("cannot report on a model", extra={"model": key})
             failed += 1
             status = model.failed(view, faults.internal(error), now)
         ready += _is_ready(status)
-        told.append(_apply(view.state, status))
-    told += [
+        found.append(_apply(view.state, status))
+    found += [
         _guarded(parsed.state, partial(fleet.profile, inputs.fleet, parsed, now, refusals))
         for parsed in inputs.objects.profiles
         if not parsed.state.deleting
     ]
-    told += [
+    found += [
         _guarded(pool.parsed.state, partial(fleet.pool, inputs.fleet, pool, pool.parsed.state, now))
         for pool in inputs.fleet.pools
         if pool.parsed is not None
     ]
     if observed.policy is not None and not observed.policy.deleting:
-        told.append(_guarded(observed.policy, partial(fleet.policy, inputs, plan, observed.policy, ready, now)))
-    statuses = [item for item in told if item is not None]
+        found.append(_guarded(observed.policy, partial(fleet.policy, inputs, plan, observed.policy, ready, now, told)))
+    statuses = [item for item in found if item is not None]
     return Report(
         statuses=tuple(sorted(statuses, key=lambda item: (item.kind, item.namespace, item.name))),
         events=notes.ordered(events),

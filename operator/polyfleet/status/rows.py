@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polyfleet import hardware
 from polyfleet.inputs import Inputs, ModelView
+from polyfleet.plans.told import NOTHING, Told
 from polyfleet.snapshot import current, standings
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, counted
 
@@ -26,15 +27,7 @@ def accuracy_verified(view: ModelView) -> Judged | None:
     return Judged("AccuracyVerified", UNKNOWN, "CapabilityMissing", view.bars.gate) if view.bars.gate else None
 
 
-def awaits(view: ModelView) -> bool:
-    """Whether anything is to change that an approval holds back: the size, or the revision of what runs."""
-    if not view.bars.approval or not view.hold or view.accepted is not None:
-        return False
-    staying = [item for item in standings(view) if not item.leaving]
-    return len(staying) != view.wanted or any(not current(view, item.child) for item in staying)
-
-
-def promoted(view: ModelView, planned: int) -> Judged | None:
+def promoted(view: ModelView, planned: int, told: Told = NOTHING) -> Judged | None:
     """The wanted revision serves in all `planned` places. None where no revision is known: the spec is not accepted, or nothing fits."""
     kind = "Promoted"
     if view.accepted is not None or (not view.rendered and view.target):
@@ -47,13 +40,15 @@ def promoted(view: ModelView, planned: int) -> Judged | None:
         text = f"{wanted}, {stale} run what was wanted before"
         if view.spec.paused:
             return Judged(kind, FALSE, "Paused", f"{text}; spec.paused is true")
-        if view.bars.approval:
-            return Judged(kind, FALSE, "AwaitingApproval", f"{text}; {view.bars.approval}")
+        if view.key in told.waiting:
+            return Judged(kind, FALSE, "AwaitingApproval", f"{text}; {told.wish}")
         if view.spec.rollout.approval == "Manual":
             return Judged(kind, FALSE, "AwaitingApproval", f"{text}; spec.rollout.approval is Manual")
         if view.bars.gate:
             return Judged(kind, FALSE, "AwaitingAccuracy", f"{text}; {view.bars.gate}")
         return Judged(kind, FALSE, "RolloutInProgress", text)
+    if view.key in told.waiting:
+        return Judged(kind, FALSE, "AwaitingApproval", f"{wanted}; {told.wish}")
     if serving < planned:
         return Judged(kind, FALSE, "RolloutInProgress", wanted)
     return Judged(kind, TRUE, "Promoted", wanted if planned else "no replicas are wanted")

@@ -246,6 +246,7 @@ def observed(
     services: Iterable[OwnedState] | None = None,
     budgets: Iterable[OwnedState] | None = None,
     unknown: Mapping[str, str] | None = None,
+    plans: Iterable[CustomState] = (),
 ) -> Observed:
     """Services and budgets are there for every model unless they are given."""
     models, deployments = tuple(models), tuple(deployments)
@@ -258,7 +259,7 @@ def observed(
         profiles=tuple(sorted(profiles, key=key)),
         pools=tuple(sorted(pools, key=key)),
         policy=policy,
-        plans=(),
+        plans=tuple(sorted(plans, key=key)),
         nodes=tuple(sorted(nodes, key=key)),
         pods=tuple(sorted(pods, key=key)),
         replica_sets=tuple(sorted((replica_set(d) for d in deployments), key=key)),

@@ -1,15 +1,20 @@
-"""One whole cycle without a cluster: prepare, the real placer, act, report. What the placer returns is checked first."""
+"""One whole cycle without a cluster: prepare, the real placer, judge, act, report. What the placer returns is checked first.
+
+A plan that is to be written is written (as a value) and looked at once more, as the real cycle does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from polyfleet.actions import Actions, Report
+from polyfleet.actions import Actions, Report, StatusApply
 from polyfleet.decide import act, prepare, report
 from polyfleet.inputs import Inputs
-from polyfleet.state import Observed
+from polyfleet.plans import judge
+from polyfleet.plans.judge import Decision, New
+from polyfleet.state import CustomState, Observed
 
 import placement
 from placement.types import Plan
@@ -18,11 +23,14 @@ from tests.unit.operator import builders as b
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    observed: Observed
+    observed: Observed  # with the plans as they were when it was acted
     inputs: Inputs
-    plan: Plan
+    plan: Plan  # that was acted on
     actions: Actions
     report: Report
+    decision: Decision
+    written: tuple[New, ...]  # plans that this cycle wrote
+    plan_statuses: tuple[StatusApply, ...]
 
     def status(self, kind: str, name: str, *, pools: bool = False) -> Mapping[str, Any]:
         """The status of one object. `pools`: a pool that this very cycle creates, seen as if it were there already."""
@@ -32,10 +40,43 @@ class Done:
             return cycle(again).status(kind, name)
         return next(item.status for item in self.report.statuses if (item.kind, item.name) == (kind, name))
 
+    @property
+    def plans(self) -> tuple[CustomState, ...]:
+        """The PlacementPlans as the API server holds them after this cycle: new statuses written, the outdated ones deleted."""
+        new = {item.name: item.status for item in self.plan_statuses}
+        gone = {item.name for item in judge.outdated(self.decision)}
+        return tuple(replace(s, status=new.get(s.name, s.status)) for s in self.observed.plans if s.name not in gone)
 
-def cycle(observed: Observed, *, now: str = b.NOW) -> Done:
-    inputs = prepare(observed)
-    plan, _ = placement.plan(inputs.snapshot, inputs.demand)
-    violations = placement.check(inputs.snapshot, inputs.demand, plan)
+
+def stored(new: New, *, status: bool = True, now: str = b.NOW) -> CustomState:
+    """What the API server holds of a plan that was just written. `status` False: the writer died before the first status."""
+    metadata = new.manifest["metadata"]
+    return CustomState(
+        "PlacementPlan", "", metadata["name"], f"uid-{metadata['name']}", 1, "1", {}, metadata["annotations"], new.manifest["spec"],
+        new.status if status else {}, False, now,
+    )  # fmt: skip
+
+
+def cycle(observed: Observed, *, now: str = b.NOW, trigger: str = "Resync") -> Done:
+    inputs = prepare(observed, now=now)
+    fresh, _ = placement.plan(inputs.snapshot, inputs.demand)
+    violations = placement.check(inputs.snapshot, inputs.demand, fresh)
     assert not violations, violations
-    return Done(observed, inputs, plan, act(observed, inputs, plan, now=now), report(observed, inputs, plan, now=now))
+    decision = judge.judge(observed, inputs, fresh, trigger=trigger, millis=1, now=now)
+    written: tuple[New, ...] = ()
+    if decision.create is not None:
+        written = (decision.create,)
+        plans = sorted((*observed.plans, stored(decision.create, now=now)), key=lambda state: state.name)
+        observed = replace(observed, plans=tuple(plans))
+        decision = judge.judge(observed, inputs, fresh, trigger=trigger, millis=1, now=now)
+        assert decision.create is None, "the plan that was just written is not taken up"
+    return Done(
+        observed,
+        inputs,
+        decision.plan,
+        act(observed, inputs, decision.plan, now=now, kept=decision.kept),
+        report(observed, inputs, decision.plan, now=now, told=decision.told),
+        decision,
+        written,
+        judge.statuses(decision, inputs, now),
+    )

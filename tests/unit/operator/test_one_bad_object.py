@@ -171,10 +171,10 @@ def test_a_defect_in_acting_or_reporting_leaves_the_others(monkeypatch: pytest.M
     """No act of the one model, all acts of the other; `failed` tells `report`, which says it on the object."""
     whole = workloads.decide
 
-    def broken(inputs: Any, plan: Any, view: Any, slots: Any) -> Any:
+    def broken(inputs: Any, plan: Any, view: Any, slots: Any, **more: Any) -> Any:
         if view.state.name == "bad":
             raise RuntimeError("boom")
-        return whole(inputs, plan, view, slots)
+        return whole(inputs, plan, view, slots, **more)
 
     monkeypatch.setattr(workloads, "decide", broken)
     done = beside_a_good_one(b.model("bad"))

@@ -123,7 +123,8 @@ def test_oc_030_an_edit_of_the_profile_rolls_and_a_restart_does_not() -> None:
 
 
 def moving(pods: tuple[Any, ...], deployments: tuple[DeploymentState, ...], model: CustomState) -> Done:
-    return look(model, nodes=(H100, PPU), deployments=deployments, pods=pods)
+    """An hour after the pods were made: younger ones than `minResidence` are not moved for money."""
+    return look(model, nodes=(H100, PPU), deployments=deployments, pods=pods, now=b.LATER)
 
 
 def test_a_move_makes_before_it_breaks() -> None:

@@ -57,7 +57,7 @@ def test_a_ready_model() -> None:
         ("sandbox-ascend", 1, "1.60"), ("sandbox-nvidia", 1, "3.00"), ("sandbox-ppu", 1, "0.90"),
     ]  # fmt: skip
     assert all(row["reason"] for row in status["placements"])
-    assert status["plan"] == {"outcome": "Optimal", "gapPercent": "0.0"}
+    assert status["plan"] == {"name": "pplan-000001", "outcome": "Optimal", "gapPercent": "0.0"}
     assert "shortfall" not in status
     assert [(row["type"], row["status"]) for row in status["conditions"]] == [
         (kind, "True")
@@ -219,4 +219,4 @@ def test_status_of_the_policy_counts_short_models_and_warns_of_the_budget() -> N
     status = done.status("FleetPolicy", "default")
     assert status["models"] == {"total": 2, "ready": 1, "short": 1, "blocked": 0}
     assert b.condition(status, "WithinBudget")[:2] == ("False", "BudgetNearLimit")
-    assert report(observed, done.inputs, done.plan, now=b.NOW) == done.report
+    assert report(observed, done.inputs, done.plan, now=b.NOW, told=done.decision.told) == done.report
