@@ -44,7 +44,12 @@ verify: .venv/.ready ## fail if anything generated differs from its source; char
 bench: .venv/.ready ## record speed and memory as ratios and counts (bench/results)
 	@$(PY) -m bench.run
 
+bench-placement: .venv/.ready ## the placer judged: targets, peers, tables in docs/benchmarks.md (hours); QUICK=1 a subset (minutes)
+	@$(PY) -m bench.placement install
+	@$(PY) -m bench.placement suite $(if $(QUICK),--quick)
+	@$(PY) -m bench.placement report
+
 lock: ## re-resolve requirements.lock (no download addresses in it)
 	.venv/bin/uv pip compile -q --no-emit-index-url --no-header --generate-hashes --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
-.PHONY: help setup demo demo-down lint check test e2e gen verify bench lock
+.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-placement lock

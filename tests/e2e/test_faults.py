@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import threading
 
 import pytest
 
 from tests.e2e.lib import MODEL_LABEL, Cluster, Object, condition_row, fetch, labels, tiny
+from tests.e2e.operating import kill_operator, scale_operator
 
 
 def _identity(cluster: Cluster, name: str) -> set[tuple[str, str]]:
     """(kind, uid) of all children of a model."""
     kinds = ("deployments", "replicasets", "pods", "services", "poddisruptionbudgets")
     return {(o["kind"], o["metadata"]["uid"]) for kind in kinds for o in cluster.items(kind, f"polyfleet.io/deployment={name}")}
-
-
-def _operator_pods(cluster: Cluster) -> list[Object]:
-    return [
-        p for p in cluster.items("pods", "app.kubernetes.io/component=operator", "polyfleet") if not p["metadata"].get("deletionTimestamp")
-    ]
-
-
-def _kill_operator(cluster: Cluster) -> None:
-    """SIGKILL the operator's process (the container, as the kernel's OOM killer would), and wait until it runs again."""
-    from sandbox import witness
-
-    pod = _operator_pods(cluster)[0]
-    restarts = pod["status"]["containerStatuses"][0]["restartCount"]
-    pid = witness.container_pid(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["containerID"])
-    os.kill(pid, signal.SIGKILL)
-    cluster.until(
-        "operator runs again",
-        "pods",
-        lambda ps: any(
-            p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) > restarts
-            and condition_row(p, "Ready").get("status") == "True"
-            for p in ps
-        ),
-        namespace="polyfleet",
-        timeout_s=180,
-    )
-
-
-def _scale_operator(cluster: Cluster, replicas: int) -> None:
-    cluster.kubectl("scale", "deployment", "polyfleet", "-n", "polyfleet", f"--replicas={replicas}")
-    if replicas:
-        cluster.kubectl("rollout", "status", "deployment/polyfleet", "-n", "polyfleet", "--timeout=120s")
-    else:
-        cluster.until("operator gone", "pods", lambda ps: not ps, namespace="polyfleet")
 
 
 class Asking:
@@ -100,7 +64,7 @@ def test_a_killed_operator_leaves_replicas_serving_and_creates_nothing_twice(clu
     cluster.wait_ready("steady")
     before = _identity(cluster, "steady")
     with Asking(cluster.url("mdep/steady"), "steady") as asking:
-        _kill_operator(cluster)
+        kill_operator(cluster)
         asking.more(5)
     assert asking.failures == []
     cluster.kubectl("scale", "mdep", "steady", "--replicas=3")
@@ -115,7 +79,7 @@ def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster
     """Owner references do the cleaning; nothing hangs on a finalizer."""
     cluster.apply(tiny("orphan", replicas=2))
     cluster.wait_ready("orphan")
-    _scale_operator(cluster, 0)
+    scale_operator(cluster, 0)
     try:
         cluster.kubectl("delete", "mdep", "orphan", "--timeout=30s")
         cluster.until(
@@ -126,7 +90,7 @@ def test_deleting_removes_everything_while_the_operator_is_down(cluster: Cluster
         cluster.until("service gone", "services", lambda ss: not any(s["metadata"]["name"] == "orphan" for s in ss))
         assert _identity(cluster, "orphan") == set()
     finally:
-        _scale_operator(cluster, 1)
+        scale_operator(cluster, 1)
 
 
 def _stranger(cluster: Cluster) -> str:

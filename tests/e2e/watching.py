@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[str, str, bool]] = {
     "mdep": (_OWN, "modeldeployments", True),
     "apool": (_OWN, "acceleratorpools", False),
     "hwp": (_OWN, "hardwareprofiles", False),
+    "pplan": (_OWN, "placementplans", False),
 }
 
 
