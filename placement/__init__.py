@@ -5,7 +5,7 @@ planner's code. `placement.snapshot` holds `normalised`, `to_json` and `from_jso
 """
 
 from placement.check import check
-from placement.engine import plan, solver_health
+from placement.engine import effective, plan, solver_health
 from placement.jsonform import plan_from_json, to_json
 from placement.types import (
     DEEP,
@@ -72,6 +72,7 @@ __all__ = [
     "Warm",
     "Why",
     "check",
+    "effective",
     "plan",
     "plan_from_json",
     "solver_health",

@@ -112,8 +112,6 @@ class _Demands:
     def _buckets(self, model: Model, at: str, asked: ModelDemand, mine: list[Option]) -> None:
         name, loads = model.name, asked.loads
         options = {o.id: o for o in mine}
-        running = {r.option for r in self.w.running.get(name, [])}
-        able = [o.rates(len(loads)) for o in mine if o.eligible or o.id in running]
         taken: dict[int, float] = defaultdict(float)
         filled: dict[tuple[str, str], float] = defaultdict(float)
         for r in self.routes[name]:
@@ -133,7 +131,7 @@ class _Demands:
             have = sum(n for (o, where), n in self.per[name].items() if o == option_id and (not model.same_network or where == network))
             if load > have * (1.0 + NEAR) + NEAR:
                 self.found.append(f"{at}: routes fill {load:.6f} replicas of {option_id}, {have} are planned")
-        dead = [b for b, load in enumerate(loads) if load > 0 and not any(rates[b] > 0 for rates in able)]
+        dead = [b for b in self._dead(name) if b < len(loads) and loads[b] > 0]
         for b, load in enumerate(loads):
             if load > 0 and b not in dead and taken[b] < 1.0 - self._unmet(name) - NEAR:
                 text = f"routes serve {taken[b]:.6f} of bucket {b}, shortfall says {self._unmet(name):.6f} is not served"
@@ -141,6 +139,17 @@ class _Demands:
         said = self.short[name].reasons if name in self.short else ()
         if dead and not any(r.reason in (Reason.SLO_UNREACHABLE, Reason.NO_OPTION) for r in said):
             self._unsaid(f"{at}: no option serves buckets {dead}, and no shortfall says so")
+
+    def _dead(self, name: str) -> list[int]:
+        """Buckets with work that no option serves. A length that one role cannot serve is of no use to the other."""
+        running = {r.option for r in self.w.running.get(name, [])}
+        found: set[int] = set()
+        for asked in self.asked[name]:
+            able = [o for o in self.options[name] if o.role == asked.role and (o.eligible or o.id in running)]
+            for b, load in enumerate(asked.loads):
+                if load > 0 and not any(o.rates(len(asked.loads))[b] > 0 for o in able):
+                    found.add(b)
+        return sorted(found)
 
     def _same_network(self, model: Model) -> None:
         entries = {d.role: d.loads for d in self.asked.get(model.name, [])}

@@ -73,6 +73,8 @@ class ColumnForm:
     side_row: Ints
     side_value: Floats
     served_row: Ints | None = None  # [M] hard row in which every column but the empty one counts -1 ("at least so many are served")
+    floors: Floats | None = None  # [M, F] tokens of KV cache that all replicas hold together at full coverage; 0 = none asked
+    tokens: Floats | None = None  # [O, F] tokens of one replica
     move: Floats | None = None  # [M] money per running replica that stops beyond the surplus
     surplus: Ints | None = None  # [M] running replicas that may stop at no price
     moves_row: int | None = None  # hard row in which a column counts its moves (stops that are also starts)

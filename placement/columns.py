@@ -209,6 +209,7 @@ class Generator:
         finite = np.isfinite(total)
         family, owner, total = family[finite], owner[finite], total[finite]
         needed = np.maximum(np.maximum(np.ceil(total - SLACK), 1), self.form.minimum[owner]).astype(np.int64)
+        needed = np.maximum(needed, self._for_floors(self.lead[family], owner))
         most = np.minimum(needed, self._most(family))
         lines, count = _steps(most, SINGLES, SINGLES_TAIL)
         phi = np.minimum(1.0, count / np.maximum(total[lines], 1e-300))
@@ -216,6 +217,26 @@ class Generator:
         option = np.stack([family[lines], np.zeros(len(lines), np.int64)], axis=1)
         counts = np.stack([count, np.zeros(len(lines), np.int64)], axis=1)
         return _Base(owner[lines][keep], option[keep], counts[keep], phi[keep])
+
+    def _for_floors(self, option: Ints, owner: Ints) -> Ints:
+        """Replicas of one option that hold the KV floors of its model alone; 0 where none is asked or it holds nothing."""
+        form = self.form
+        if form.floors is None or form.tokens is None or not form.floors.size:
+            return np.zeros(len(option), np.int64)
+        floor, each = form.floors[owner], form.tokens[option]
+        many = np.where((floor > 0) & (each > 0), np.ceil(floor / np.where(each > 0, each, 1.0) - SLACK), 0.0)
+        return np.asarray(many.max(axis=1, initial=0.0).astype(np.int64))
+
+    def _floored(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], phi: Floats) -> Floats:
+        """Coverage that the KV cache allows as well: one share for work and cache."""
+        form = self.form
+        if form.floors is None or form.tokens is None:
+            return phi
+        for f in range(form.floors.shape[1]):
+            floor = form.floors[owner, f]
+            held = (form.tokens[option, f] * count).sum(axis=1)
+            phi = np.where(floor > 0, np.minimum(phi, held / np.where(floor > 0, floor, 1.0)), phi)
+        return phi
 
     def _pairs(self, models: Ints, phis: tuple[float, ...], grid: int) -> _Base:
         first, last = self.family_first[models], self.family_first[models + 1]
@@ -322,6 +343,7 @@ class Generator:
     def priced(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], phi: Floats) -> Columns:
         """Money of each column; columns that break a rule of their model are left out."""
         form = self.form
+        phi = self._floored(owner, option, count, phi)
         n = count.astype(np.float64)
         used = count > 0
         total = n.sum(axis=1)

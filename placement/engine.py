@@ -130,13 +130,19 @@ class _Run:
     def large(self, solvers: Sequence[str] | None) -> Plan:
         best = _Best(self)
         best.offer(_kept(self.problem), How(Outcome.KEPT_OLD, "none", "Columns", message="the new plan does not earn its changes"))
-        self._offer_greedy(best)
+        empty = not self.problem.groups
+        if empty:
+            # A first plan has nothing to fall back on while the columns are made.
+            self._offer_greedy(best)
         for name in self._ladder(solvers):
             try:
                 self._columns(name, _solver.solver(name), best)
                 break
             except (_solver.SolverError, BindError) as error:
                 self.notes.append(str(error))
+        else:
+            if not empty:
+                self._offer_greedy(best)
         found = best.finished()
         return found if found is not None else self._last_resort()
 
@@ -211,8 +217,10 @@ class _Best:
         except BindError as error:
             self.run.notes.append(f"{how.engine}: {error}")
             return False
-        short = finish(problem, binding, replace(how, explained=False), self.run.effort)
-        faults = check(problem.snapshot, self.run.demand, short, explained=False)
+        # A caller that is told of incumbents may have to live with this one: it says what is missing and why.
+        told = self.run.report is not None
+        short = finish(problem, binding, replace(how, explained=told), self.run.effort)
+        faults = check(problem.snapshot, self.run.demand, short, explained=told and self.run.effort.explain)
         if faults:
             self.run.notes.append(f"{how.engine}: refused by check: {faults[0]}")
             return False
@@ -235,6 +243,9 @@ class _Best:
         assert self.how is not None  # something is always offered before
         assert self.value is not None  # 1
         how = replace(self.how, rows=got.prices, pool_gap=got.pool_gap, decided_by="Deadline" if got.deadline else "Effort")
+        if how.outcome is Outcome.KEPT_OLD and not any(got.counts.starts) and not any(got.counts.stops):
+            # What runs is the plan: nothing was turned down.
+            how = replace(how, outcome=Outcome.FEASIBLE, solver=got.solver, message="")
         if got.bound is not None:
             total = worth.weighed(self.run.problem, self.value)
             distance = max(0.0, total - got.bound)

@@ -3,6 +3,7 @@
 - What may stop and stands on a node that takes work is part of the columns, in place: its own bin is in the rows (`bins.chunk_counts`).
   What may not stop, or runs where nothing new may start, is fixed: it covers its share of the load (every bucket alike, which is never too
   much), counts to minimum and maximum, and uses no row.
+- A split deployment that must share networks is not in the columns: it keeps what runs, and the polish plans it in the general form.
 - A model with `Strict` spread has each option once per failure domain; an option whose cells differ in price has each price apart.
 - Weights stand for the order of goals: 100 apart per rank, in median prices of a device-hour; a replica that stops for others costs ten
   times what it could win for a model of its own rank, and a tenth of what it is worth to the next rank.
@@ -20,6 +21,7 @@ from placement.bins import chunk_counts, is_chain_cell, patterns_in_place
 from placement.columnform import Block, ColumnForm, Floats, Ints
 from placement.columns import Columns, Generator
 from placement.problem import EPS_DEVICE, Problem, refusal
+from placement.quota import cohorts
 from placement.shapes import loose_singles
 from placement.types import Cell, Model, Option, Spread, Stock
 
@@ -95,6 +97,8 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
     rate = np.zeros((n, buckets))
     arrays = {k: np.zeros(count) for k in ("weight", "missing", "disrupt", "disrupt_one", "move", "cost_cap", "vendor_share", "zone_share")}
     minimum, maximum, vendors_min, surplus = (np.zeros(count, np.int64) for _ in range(4))
+    kinds = max([len(w.needs.floors) for w in problem.wants] or [0])
+    floors, tokens = np.zeros((count, kinds)), np.zeros((n, kinds))
     keep = np.zeros(count, np.bool_)
     for i, m in enumerate(kept):
         model, want = problem.models[m], problem.wants[m]
@@ -118,6 +122,7 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         arrays["vendor_share"][i] = 1.0 if share is None else share / 100.0
         arrays["zone_share"][i] = model.max_domain_share_percent / 100.0 if model.spread is Spread.STRICT else 1.0
         minimum[i], maximum[i] = max(0, want.minimum - standing), max(0, want.maximum - standing)
+        floors[i, : len(want.needs.floors)] = want.needs.floors
         vendors_min[i] = model.min_vendors
         keep[i] = not snapshot.policy.preemption or not model.preemptable
     vendor_names = sorted({problem.options[o.option].vendor for o in options})
@@ -128,6 +133,8 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         asked = problem.wants[o.model].needs.loads
         if sum(asked) > 0:
             rate[j, : len(asked)] = option.rates(len(asked))
+        held_tokens = problem.kinds[o.option][1]
+        tokens[j, : len(held_tokens)] = held_tokens
         cost[j] = o.cost + (0.0 if bound else EPS_DEVICE * problem.unit * option.devices)
         start[j] = policy.start_price * o.cost * (option.start_seconds or 0.0) / START_UNIT
         stop[j] = o.cost * policy.min_saving_percent / 100.0
@@ -149,6 +156,7 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         family=np.array([family.setdefault((o.option, o.cost), len(family)) for o in options], np.int64),
         slot=slot_of, slots=len(slots), block=block, hard=np.array(rows.bound), side_ptr=side[0], side_row=side[1], side_value=side[2],
         move=arrays["move"], surplus=surplus, moves_row=moves_row,
+        floors=floors, tokens=tokens,
     )  # fmt: skip
     if keep.any():
         # Who may not lose anything keeps what runs; how much that is, the generator counts.
@@ -194,7 +202,7 @@ def _options(problem: Problem, by_model: dict[str, int], zones: list[str]) -> li
     for i, option in enumerate(problem.options):
         m = by_model[option.model]
         model = problem.models[m]
-        if model.hold or model.max_replicas == 0 or not option.eligible:
+        if model.hold or model.max_replicas == 0 or not option.eligible or problem.wants[m].needs.half:
             continue
         loads = problem.wants[m].needs.loads
         if sum(loads) > 0 and not any(option.rates(len(loads))):
@@ -311,16 +319,18 @@ def _side(problem: Problem, rows: _Rows, options: list[_Option]) -> tuple[Ints, 
     of_tenant: dict[str, list[int]] = {}
     for j, o in enumerate(options):
         of_tenant.setdefault(problem.models[o.model].tenant, []).append(j)
-    for quota in problem.snapshot.policy.quotas:
+    for name, tenants, profiles, devices in _quotas(problem):
         mine = [
-            j for j in of_tenant.get(quota.tenant, []) if not quota.profiles or problem.options[options[j].option].profile in quota.profiles
+            j
+            for tenant in sorted(tenants)
+            for j in of_tenant.get(tenant, [])
+            if not profiles or problem.options[options[j].option].profile in profiles
         ]
         if not mine:
             continue
-        total = sum(n for (t, p), n in held.items() if t == quota.tenant and (not quota.profiles or p in quota.profiles))
+        total = sum(n for (tenant, p), n in held.items() if tenant in tenants and (not profiles or p in profiles))
         inside = sum(options[j].running * problem.options[options[j].option].devices for j in mine)
-        name = f"quota/{quota.tenant}" + ("/" + ",".join(quota.profiles) if quota.profiles else "")
-        at = rows.add(name, max(quota.devices - (total - inside), inside))
+        at = rows.add(name, max(devices - (total - inside), inside))
         for j in mine:
             entries[j].append((at, float(problem.options[options[j].option].devices)))
     budget = problem.snapshot.policy.max_hourly_cost
@@ -334,6 +344,20 @@ def _side(problem: Problem, rows: _Rows, options: list[_Option]) -> tuple[Ints, 
     ptr = np.concatenate([[0], np.cumsum([len(e) for e in entries])]).astype(np.int64)
     flat = [x for e in entries for x in e]
     return ptr, np.array([r for r, _ in flat], np.int64), np.array([v for _, v in flat], np.float64)
+
+
+def _quotas(problem: Problem) -> list[tuple[str, set[str], tuple[str, ...], int]]:
+    """(name, tenants, profiles, devices): a quota alone, or all of the same profiles together where one may borrow.
+
+    That the lender comes first is not in the columns; what one borrows from another is settled by the polish (`quota`).
+    """
+    found: list[tuple[str, set[str], tuple[str, ...], int]] = []
+    for cohort in cohorts(problem.snapshot.policy.quotas):
+        of = "/" + ",".join(cohort[0].profiles) if cohort[0].profiles else ""
+        if any(q.borrow for q in cohort):
+            found.append(("quota/*" + of, {q.tenant for q in cohort}, cohort[0].profiles, sum(q.devices for q in cohort)))
+        found += [(f"quota/{q.tenant}{of}", {q.tenant}, q.profiles, q.devices) for q in cohort if not q.borrow]
+    return found
 
 
 def _reach(block: Block, rows: _Rows, slots: int) -> Ints:
@@ -417,7 +441,7 @@ def _inside(problem: Problem) -> set[int]:
     found: set[int] = set()
     for g in problem.groups:
         o = index.get(g.option, -1) if g.option is not None else -1
-        if not g.stoppable or o < 0 or g.cell is None or g.index not in binned:
+        if not g.stoppable or o < 0 or g.cell is None or g.index not in binned or problem.wants[g.model].needs.half:
             continue
         if refusal(problem.options[o], problem.models[g.model], problem.cells[g.cell], False) is None:
             found.add(g.index)

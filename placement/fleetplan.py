@@ -34,6 +34,7 @@ class Large:
     prices: tuple[RowPrice, ...]  # every hard row with a price, by name
     polished: int
     deadline: bool
+    solver: str = "HiGHS"
 
 
 def solve(
@@ -65,10 +66,13 @@ def solve(
 
 
 def _steps(problem: Problem, counts: Counts, effort: Effort) -> int:
-    if len(problem.models) <= neighbourhood.WHOLE:
+    """Polish is for first plans and for shortages; where all is served and something runs, it waits for idle time (deep effort)."""
+    small = len(problem.models) <= neighbourhood.WHOLE
+    if small and (not problem.groups or effort.deep_rounds):
         return effort.neighbourhoods
     lacking = worth.short(problem, worth.value(problem, counts.starts, counts.stops))
-    return effort.large_neighbourhoods if lacking or effort.deep_rounds else 0
+    steps = effort.neighbourhoods if small else effort.large_neighbourhoods
+    return steps if lacking or effort.deep_rounds else 0
 
 
 def _passes(

@@ -7,7 +7,7 @@ import json
 from placement._codec import decode, encode
 from placement.types import PlacementError, Plan
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 def to_json(plan: Plan, *, indent: int | None = None) -> str:
@@ -23,5 +23,5 @@ def plan_from_json(text: str) -> Plan:
     if not isinstance(body, dict) or body.get("kind") != "PlacementPlanResult":
         raise PlacementError('plan: the document must be an object with kind "PlacementPlanResult"')
     if body.get("version") != PLAN_VERSION:
-        raise PlacementError(f"plan.version: {body.get('version')!r} is not supported, allowed is {PLAN_VERSION}")
+        raise PlacementError(f"plan.version: {body.get('version')!r} is not supported, allowed is {PLAN_VERSION}; make the plan anew")
     return decode(Plan, body.get("plan"), "plan")

@@ -58,11 +58,11 @@ def serves(live: Live, option: Option) -> bool:
 def carried(live: Live, entry: ModelDemand, placed: Counter[At]) -> float:
     """The share of the entry's work that these replicas carry, 0 to 1: one share for all its buckets, and for both roles of a split
     deployment whose requests stay in one network domain."""
-    loads, m = entry.loads, live.models[entry.model]
+    loads = reached(live, entry)
     if sum(loads) <= 0:
         return 1.0
     roles = sorted((d for d in live.entries(entry.model) if d.role), key=lambda d: d.role)
-    if m.same_network and len(roles) == len(ROLES):
+    if live.models[entry.model].same_network and len(roles) == len(ROLES):
         return _joined(live, roles, placed)
     have = by_option(placed)
     supply = []
@@ -76,6 +76,26 @@ def carried(live: Live, entry: ModelDemand, placed: Counter[At]) -> float:
     if len(loads) == 1:
         return min(1.0, sum(r[0] * n for r, n in supply) / loads[0])
     return min(1.0, covered(loads, supply))
+
+
+def beyond(live: Live, model: str) -> frozenset[int]:
+    """Length buckets with work that no option serves, of a split deployment in one of its roles. They are reported, and left out of what
+    is short as long as there are others."""
+    if model not in live.beyond:
+        found: set[int] = set()
+        asked: set[int] = set()
+        for d in live.entries(model):
+            able = [o.rates(len(d.loads)) for o in live.options_of[model] if o.role == d.role and (o.eligible or o.id in live.runs)]
+            asked |= {b for b, w in enumerate(d.loads) if w > 0}
+            found |= {b for b, w in enumerate(d.loads) if w > 0 and not any(r[b] > 0 for r in able)}
+        live.beyond[model] = frozenset(found if found != asked else ())
+    return live.beyond[model]
+
+
+def reached(live: Live, entry: ModelDemand) -> tuple[float, ...]:
+    """The entry's work per bucket without that of buckets that nobody serves."""
+    out = beyond(live, entry.model)
+    return tuple(0.0 if b in out else w for b, w in enumerate(entry.loads)) if out else entry.loads
 
 
 def by_option(placed: Counter[At]) -> Counter[str]:
@@ -100,11 +120,13 @@ def lack(live: Live, model: str, placed: Counter[At] | None = None) -> Lack | No
         rest = 1.0 - carried(live, d, placed)
         tokens = sum((o.kv_tokens or 0.0) * counts[o.id] for o in live.options_of[model] if o.role == d.role)
         kv = max(0.0, d.kv_floor - tokens)
-        if rest <= EPS and kv <= EPS * max(1.0, d.kv_floor):
+        if rest <= EPS:
+            rest = 0.0
+        if not rest and kv <= EPS * max(1.0, d.kv_floor) and not any(d.loads[b] > 0 for b in beyond(live, model)):
             continue
         mine = [o for o in live.options_of[model] if o.role == d.role and o.eligible]
         most = max((o.kv_tokens or 0.0 for o in mine), default=0.0)
-        more = max(_by_work(mine, d, rest), math.ceil(kv / most - EPS) if most > 0 else 0, 1)
+        more = max(_by_work(mine, reached(live, d), rest), math.ceil(kv / most - EPS) if most > 0 else 0, 1)
         replicas = max(found.replicas, min(more, max(1, m.max_replicas - count)))
         worst = rest > found.unmet or (not found.unmet and not found.kv)
         dead = tuple(b for b, w in enumerate(d.loads) if w > 0 and not any(o.rates(len(d.loads))[b] > 0 for o in mine))
@@ -115,6 +137,7 @@ def lack(live: Live, model: str, placed: Counter[At] | None = None) -> Lack | No
 def _joined(live: Live, roles: list[ModelDemand], placed: Counter[At]) -> float:
     """The share of a split deployment's work that is prefilled and decoded in one network domain; `roles` in the order of `ROLES`."""
     half = len(roles[0].loads)
+    loads = tuple(x for d in roles for x in reached(live, d))
     supply: Counter[Kind] = Counter()
     for (name, network), n in placed.items():
         option = live.options.get(name)
@@ -122,12 +145,12 @@ def _joined(live: Live, roles: list[ModelDemand], placed: Counter[At]) -> float:
             rates, none = option.rates(half), (0.0,) * half
             both = rates + none if option.role == ROLES[0] else none + rates
             supply[(both, (), network)] += n
-    return share(Needs(tuple(x for d in roles for x in d.loads), (), half), supply)
+    return share(Needs(loads, (), half), supply)
 
 
-def _by_work(options: list[Option], entry: ModelDemand, rest: float) -> int:
+def _by_work(options: list[Option], loads: tuple[float, ...], rest: float) -> int:
     """Replicas of the strongest option that the unmet share would need; 0 where no option serves all buckets."""
-    loads, fewest = entry.loads, math.inf
+    fewest = math.inf
     for o in options:
         needs = [w * rest / r if r > 0 else math.inf for w, r in zip(loads, o.rates(len(loads)), strict=False) if w > 0]
         fewest = min(fewest, sum(needs))

@@ -99,6 +99,8 @@ class Live:
         self._kinds: tuple[dict[str, list[list[int]]], dict[str, list[list[int]]]] = (_kinds(self.cells), _kinds(self.cells, domains=True))
         self._needs: dict[tuple[int, int, int], Need | None] = {}
         self.demand = demand
+        self.runs = {g.option for g in groups if g.option is not None}  # options of what runs, whatever stops
+        self.beyond: dict[str, frozenset[int]] = {}  # kept by `lack.beyond`
         self._bare: Free | None = None
         self._undo: list[tuple[str, State]] = []
         self._sums(acts)

@@ -48,6 +48,8 @@ def _reasons(facts: Facts, model: str, found: Lack, exact: bool) -> tuple[Shortf
     if found.dead and options:
         text = f"{_role(found)}no option serves {_buckets(found.dead)} within the SLO, and work of that length is asked"
         rows.append(_alone(Reason.SLO_UNREACHABLE, model, missing, text))
+        if not (found.unmet or found.kv or found.below):
+            return tuple(rows)
     verdicts = [v for o in options for kind in live.kinds(o) if (v := _verdict(facts, model, o, kind, exact=exact)) is not None]
     if not verdicts:
         text = f"{model} has no option that may serve it on any pool of this fleet"

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,8 @@ from tools.paths import ROOT
 
 Line = dict[str, Any]
 KEPT = ("services15", "services27", "services27_load1.1", "services27_load2", "services108")
-SIZES, LOADS, SEEDS = (27, 108, 216, 432), (1.0, 1.1, 1.25, 1.5), range(5)
+SIZES, LOADS = (27, 108, 216, 432), (1.0, 1.1, 1.25, 1.5)
+SEEDS = range(int(os.environ.get("BENCH_SEEDS", "5")))
 PLANNERS: dict[str, Callable[[Instance], list[tuple[str, str, int]]]] = {
     "WVA greedy": inferno.solve,
     "Kthena rule": rules.kthena,

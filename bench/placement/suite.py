@@ -28,8 +28,17 @@ LOOSE_AND_SCARCE = ("small_loose", "small_scarce", "mid_loose", "mid_scarce", "m
 LARGE = ("large_loose", "large_scarce", "xl_loose", "xl_scarce")
 
 
+# A shorter measurement says so by its counts: seeds of the smaller fleets, steps of the loops on small_* and on the others.
+SEEDS, STEPS, MID_STEPS = "BENCH_SEEDS", "BENCH_STEPS", "BENCH_MID_STEPS"
+
+
+def _number(name: str, default: int) -> int:
+    return int(os.environ.get(name, str(default)))
+
+
 def fleets(quick: bool) -> Iterator[Line]:
-    names = [("tiny", 0), *((n, s) for n in LOOSE_AND_SCARCE for s in range(3)), *((n, 0) for n in ("openb_loose", "openb_scarce", *LARGE))]
+    seeds = range(_number(SEEDS, 3))
+    names = [("tiny", 0), *((n, s) for n in LOOSE_AND_SCARCE for s in seeds), *((n, 0) for n in ("openb_loose", "openb_scarce", *LARGE))]
     for name, seed in [("tiny", 0), ("small_loose", 0), ("mid_loose", 0)] if quick else names:
         yield {"instance": name, "seed": seed, **command_line("fleet", "--instance", name, "--seed", str(seed))}
 
@@ -40,8 +49,8 @@ def deep(quick: bool) -> Iterator[Line]:
 
 
 def loops(quick: bool) -> Iterator[Line]:
-    drift = ["--steps", "30" if quick else "10000"]
-    mid = ["--steps", "3" if quick else "200"]
+    drift = ["--steps", "30" if quick else str(_number(STEPS, 10000))]
+    mid = ["--steps", "3" if quick else str(_number(MID_STEPS, 200))]
     large = ["--steps", "12"]
     runs: list[list[str]] = [
         ["small_loose", *drift],

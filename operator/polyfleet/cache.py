@@ -167,6 +167,12 @@ class Cache:
                 return found
         return None
 
+    def read_up_to(self, kind: str, namespace: str) -> int:
+        """The resourceVersion up to which everything of the kind in a namespace was read. Finished pods are not looked at: their stream
+        stands still for minutes, and nobody writes to them."""
+        readers = (r for r in self._of_kind(kind) if r.namespace in ("", namespace) and r.source.field_selector != FINISHED)
+        return min((reader.version for reader in readers), default=0)
+
     def holds(self, kind: str) -> bool:
         return any(True for _ in self._of_kind(kind))
 

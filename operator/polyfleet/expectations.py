@@ -54,7 +54,8 @@ class Expectations:
         if entry.deleted:
             return found is None or found.uid != entry.uid or bool(getattr(found, "deleting", False))
         if found is None:
-            return False
+            # Not there although everything up to our write was read: somebody deleted it since, before we had seen the write.
+            return self._cache.read_up_to(entry.kind, entry.namespace) >= entry.resource_version
         # Another uid is a newer object under the same name: what we wrote is gone.
         return found.uid != entry.uid or int(found.resource_version) >= entry.resource_version
 

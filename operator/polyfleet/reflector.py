@@ -75,6 +75,11 @@ class Reflector(Generic[State]):
         self._failures = 0
         self._relist = asyncio.Event()
 
+    @property
+    def version(self) -> int:
+        """Everything up to this resourceVersion was read; 0 before the first list."""
+        return int(self._version) if self._version.isdigit() else 0
+
     def relist(self) -> None:
         """Asks for an authoritative LIST: used when the content is in doubt."""
         self._relist.set()

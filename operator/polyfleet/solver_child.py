@@ -116,15 +116,17 @@ def _run(call: str, arguments: tuple[Any, ...], send: Send) -> Any:
 def _solve(snapshot: Any, demand: Any, warm: Any, send: Send) -> Any:
     import placement  # here, so that a broken solver library is an answer and not a process that cannot start
 
+    covered = placement.effective(demand, warm)
+
     def report(plan: Any) -> None:
-        if not placement.check(snapshot, demand, plan):
+        if not placement.check(snapshot, covered, plan):
             send(INCUMBENT, plan)
 
     if warm is not None:
         held = _caches.pop(warm.cache.key, None) if isinstance(warm.cache, CacheToken) else None
         warm = replace(warm, cache=held)
     plan, warmer = placement.plan(snapshot, demand, warm=warm, report=report)
-    violations = tuple(str(violation) for violation in placement.check(snapshot, demand, plan))
+    violations = tuple(str(violation) for violation in placement.check(snapshot, covered, plan))
     return plan, replace(warmer, cache=_kept(warmer.cache)), violations
 
 

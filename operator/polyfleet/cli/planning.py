@@ -86,7 +86,7 @@ def solve(situation: Situation, clock: Callable[[], float] = time.monotonic) -> 
             "correct the field in the snapshot file" if situation.option else "kubectl get hwp,apool,mdep -A; and please report this",
         ) from error
     millis = round((clock() - started) * 1000)
-    if faults := placement.check(situation.snapshot, situation.demand, plan):
+    if faults := placement.check(situation.snapshot, placement.effective(situation.demand, situation.warm), plan):
         raise Failure(
             "the placer made a plan that breaks its own rules",
             "; ".join(map(str, faults[:3])),

@@ -84,12 +84,13 @@ class World(Facts):
         return tenant == q.tenant and (not q.profiles or profile in q.profiles)
 
     def optimum(self) -> tuple[tuple[float, ...], float]:
-        """(tiers, money) of the best plan. With quotas that lend see `optima`."""
-        return self.optima()[0]
+        """(tiers, money) of the best plan in the order of goals. With quotas that lend, and above a budget, see `optima`."""
+        return self.optima(cured=False)[0]
 
-    def optima(self) -> list[tuple[tuple[float, ...], float]]:
+    def optima(self, *, cured: bool = True) -> list[tuple[tuple[float, ...], float]]:
         """(tiers, money) of the best plan: tiers first, then money; with nothing short, money alone among plans with nothing short. Several
-        where tenants may be served equally well in different ways before anything is borrowed."""
+        where tenants may be served equally well in different ways before anything is borrowed. `cured`: with the moves that end below a
+        budget."""
         options = [self.choices(m) for m in self.models]
         uses = [[self.usage(c) for c in cs] for cs in options]
         keys = sorted({k for us in uses for u in us for k in u})
@@ -118,17 +119,19 @@ class World(Facts):
         value[:, 1:-1:2] -= self.unavoidable()
         lenders = {self.s.policy.quotas[i].tenant for i in self._lending()}
         if not any(tenant in lenders for tenant, _ in owed) or np.any(np.all(value[:, :-1] <= 1e-6, axis=1)):
-            return self._best(value, moves, own)
+            return self._best(value, moves, own, cured)
         beyond = self._beyond(keys, total)
         alone = _lexicographic(value, np.flatnonzero(beyond <= beyond.min() + 1e-6))
         debts = np.array([owed[k][ok] for k in sorted(owed) if k[0] in lenders]).T
         found = []
         for debt in np.unique(np.round(debts[alone], 6), axis=0):
             mine = np.all(debts <= debt + 1e-5, axis=1)
-            found += self._best(value[mine], moves[mine], (own[0][mine], own[1][mine]))
+            found += self._best(value[mine], moves[mine], (own[0][mine], own[1][mine]), cured)
         return found
 
-    def _best(self, value: np.ndarray, moves: np.ndarray, own: tuple[np.ndarray, np.ndarray]) -> list[tuple[tuple[float, ...], float]]:
+    def _best(
+        self, value: np.ndarray, moves: np.ndarray, own: tuple[np.ndarray, np.ndarray], cured: bool
+    ) -> list[tuple[tuple[float, ...], float]]:
         """`own`: shortfall and stops per model. Several plans where equal money leaves open who is short and may not be shorter."""
         most = self.s.policy.max_moves
         best = _lexicographic(value, np.arange(len(value)))
@@ -140,7 +143,7 @@ class World(Facts):
         tiers = tuple(float(x) for x in value[best[0], :-1])
         free = (moves[:, 0] <= allowed) & (moves[:, 2] <= rooted)
         if any(x > 1e-6 for x in tiers[1::2]):
-            over = self._over()
+            over = self.over() if cured else []
             cheapest = still[value[still, -1] <= money + TIE]
             return [(tiers, money)] if not over else [x for row in cheapest for x in self._cured(row, over, value, moves, own, free)]
         served = np.flatnonzero(np.all(value[:, 1:-1:2] <= 1e-6, axis=1))
@@ -167,7 +170,7 @@ class World(Facts):
         plans = moved if len(moved) and value[moved, -1].min() < value[still, -1] - TIE else [still, *moved]
         return sorted({(tuple(float(x) for x in value[p, :-1]), float(value[p, -1])) for p in plans})
 
-    def _over(self) -> list[int]:
+    def over(self) -> list[int]:
         """Models that cost more than they or the fleet may."""
         running = [sum(self.price(r) for r in self.running(m.name)) for m in self.models]
         budget = self.s.policy.max_hourly_cost

@@ -87,6 +87,8 @@ def test_stops_elsewhere_account_for_a_start_first() -> None:
 
 @pytest.mark.parametrize(("first", "solver"), [(0, "HiGHS"), (20, "CBC")])
 def test_equals_enumeration(first: int, solver: str) -> None:
+    """On seeds in which no two places that stops leave are needed as one: in these pools a stop gives a place of its own size (`bins`),
+    which the enumeration does not know."""
     for seed in range(first, first + 20):
         snapshot, demand = loose(seed)
         world = World(snapshot, demand)

@@ -94,7 +94,8 @@ def test_a_length_that_nobody_serves_is_reported_and_never_priced(solver: str) -
     plan = planned(snap([H100], [node("n1", H100, 8)], [free("a")], [o]), Demand((load("a", 4.0, 7.0),)), solvers=[solver])
     assert got(plan, "a") == 2
     assert plan.hourly_cost == 2.0
-    assert short(plan, "a").reasons[0].reason is Reason.SLO_UNREACHABLE
+    assert [r.reason for r in short(plan, "a").reasons] == [Reason.SLO_UNREACHABLE]
+    assert short(plan, "a").unmet_share == 0.0  # of the lengths that are served at all
 
 
 @BOTH

@@ -49,7 +49,7 @@ def test_golden_files() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1}, "snapshot.version: 1 is not supported, this placer reads 2"),
+        ({"version": 1}, "snapshot.version: 1 is not supported, this placer reads 2; write it again with `polyfleet snapshot -o FILE`"),
         ({"kind": "Pod"}, 'must be an object with kind "PlacementSnapshot"'),
         ({"snapshot": []}, "snapshot: [], must be an object"),
     ],
@@ -59,6 +59,12 @@ def test_other_documents_are_refused(change: dict[str, object], message: str) ->
     with pytest.raises(PlacementError) as error:
         from_json(json.dumps(body))
     assert message in str(error.value)
+
+
+def test_a_plan_of_another_version_is_refused() -> None:
+    body = json.loads(placement.to_json(planned(*three_vendors()))) | {"version": 1}
+    with pytest.raises(PlacementError, match=r"plan\.version: 1 is not supported, allowed is 2; make the plan anew"):
+        placement.plan_from_json(json.dumps(body))
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,41 @@ def test_the_ladder_steps_down_where_the_network_has_more_than_it_needs() -> Non
 
 
 def test_a_plan_without_a_solver_owns_up_to_what_networks_cannot_carry() -> None:
-    """Seed 103 of the wide instances: a split deployment that could serve nothing was said to be 0.333 short, and `check` refused the plan."""
+    """Seed 103 of the wide instances: a split deployment that could serve nothing was said to be 0.333 short, so `check` refused the
+    plan."""
     snapshot, demand = wide(103)
     plan, _ = placement.plan(snapshot, demand, solvers=[])
     assert placement.check(snapshot, demand, plan) == ()
     assert plan.outcome.value == "Greedy"
     assert "refused" not in plan.message
+
+
+@pytest.mark.parametrize("networks", [False, True])
+def test_a_length_that_one_role_cannot_serve_is_left_out_of_both(networks: bool) -> None:
+    """Nobody decodes the second length, so prefilling it is of no use: one replica of each role carries the first, and that is all."""
+    p = replace(PREFILL, bucket_work=(1.0, 1.0))
+    d = replace(DECODE, bucket_work=(1.0, 0.0))
+    fleet = snap([N1], [node("x", N1, 8)], [model("a", 0, max_replicas=9, same_network=networks)], [p, d])
+    asked = Demand(tuple(ModelDemand("ns/a", 2.0, (1.0, 1.0), role=role) for role in ("prefill", "decode")))
+    plan = planned(fleet, asked)
+    assert sorted(s.option for s in plan.starts) == ["a-d", "a-p"]
+    (found,) = plan.shortfalls
+    assert ([r.reason.value for r in found.reasons], found.unmet_share) == (["SloUnreachable"], 0.0)
+
+
+def test_a_length_that_nobody_serves_hides_no_other() -> None:
+    """The shortfall owns up to the second length. That half of the first is not served either must be said too."""
+    o = option("a", "h100", 1, bucket_work=(1.0, 0.0), work_per_s=1.0)
+    fleet = snap([N1], [node("x", N1, 8)], [model("a", 0, max_replicas=9)], [o])
+    asked = Demand((ModelDemand("ns/a", 3.0, (2.0, 1.0)),))
+    plan = planned(fleet, asked)
+    assert len(plan.starts) == 2
+    half = replace(
+        plan,
+        starts=plan.starts[:1],
+        assignments=(replace(plan.assignments[0], replicas=1),),
+        routes=(replace(plan.routes[0], share=0.5),),
+        hourly_cost=plan.hourly_cost / 2,
+    )
+    faults = placement.check(fleet, asked, half)
+    assert faults == ("ns/a: routes serve 0.500000 of bucket 0, shortfall says 0.000000 is not served",)
