@@ -232,8 +232,20 @@ def test_a_write_is_expected_until_the_cache_has_seen_it(apiserver: Path, tmp_pa
             gone = cache.find("Pod", "default", name)
             assert gone is None or gone.deleting
 
+            # Deleted by somebody else before the write was seen: what came after it was read, so nothing is waited for.
+            lists = cache.lists("Pod")
+            brief = await direct.create(PODS, pod(fresh("brief")), "default")
+            await remove(direct, brief["metadata"]["name"])
+            version = int(brief["metadata"]["resourceVersion"])
+            assert await cache.wait_for(lambda: cache.read_up_to("Pod", "default") > version, WAIT_S)
+            assert cache.find("Pod", "default", brief["metadata"]["name"]) is None
+            expectations.wrote("Pod", brief)
+            assert expectations.open() == []
+            assert cache.lists("Pod") == lists
+
             impatient = Expectations(cache, patience_s=0.2)
-            ghost = {"metadata": {**made["metadata"], "name": fresh("never")}}
+            future = str(int(made["metadata"]["resourceVersion"]) + 1_000_000)
+            ghost = {"metadata": {**made["metadata"], "name": fresh("never"), "resourceVersion": future}}
             impatient.wrote("Pod", ghost)
             lists = cache.lists("Pod")
             assert not await impatient.settle()

@@ -53,7 +53,7 @@ def as_plan(b: Binding) -> Plan:
     return Plan(b.assignments, b.keep, b.stop, b.starts, (), (), Outcome.FEASIBLE, "HiGHS", 0.0, 0.0, None, None)
 
 
-@pytest.mark.parametrize("first", range(0, 180, 30))
+@pytest.mark.parametrize("first", range(0, 90, 30))
 def test_with_everything_free_the_enumerated_optimum_is_reached(first: int) -> None:
     for seed in range(first, first + 30):
         snapshot, demand = instance(seed)
@@ -84,7 +84,7 @@ class HeldWorld(World):
         return [c for c in every if tuple(sorted(c.stops)) == stops and sorted((o, self.nodes[n].cell) for o, n in c.starts) == starts]
 
 
-@pytest.mark.parametrize("first", range(500, 620, 30))
+@pytest.mark.parametrize("first", range(500, 560, 30))
 def test_one_free_model_reaches_the_optimum_with_the_others_held(first: int) -> None:
     """From the greedy plan, each model alone: the best of all plans that differ in it only, and never a worse one."""
     gained = 0
