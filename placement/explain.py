@@ -17,7 +17,10 @@ from placement.types import Demand, PlacementError, Plan, RowPrice, Shortfall, S
 from placement.verdict import Check, checks
 from placement.why import used_by, why_of
 
-LP_NOTE = "prices are those of the LP relaxation: what one more unit would save per hour if replicas could be split"
+LP_NOTE = (
+    "prices are those of the LP relaxation: by how much one more unit would lower the objective, in which a shortage "
+    "weighs far more than its hourly cost"
+)
 SHOWN = 8
 
 
@@ -51,7 +54,7 @@ class Explanation:
             found += [f"{r.reason}: {r.message} -> {r.hint}" for r in self.shortfall.reasons]
         if not self.about:
             found += [f"{w.profile}{f' in {w.pool}' if w.pool else ''}: {w.reason}, {w.message}" for w in self.why]
-        found += [f"one more {_unit(row.name)} is worth {row.price:g} per hour (LP price)" for row in self.prices]
+        found += [f"one more {_unit(row.name)} is worth {row.price:g} in the objective (LP price)" for row in self.prices]
         return found
 
 

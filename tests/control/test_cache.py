@@ -237,8 +237,10 @@ def test_a_write_is_expected_until_the_cache_has_seen_it(apiserver: Path, tmp_pa
             brief = await direct.create(PODS, pod(fresh("brief")), "default")
             await remove(direct, brief["metadata"]["name"])
             version = int(brief["metadata"]["resourceVersion"])
-            assert await cache.wait_for(lambda: cache.read_up_to("Pod", "default") > version, WAIT_S)
-            assert cache.find("Pod", "default", brief["metadata"]["name"]) is None
+            assert await cache.wait_for(
+                lambda: cache.read_up_to("Pod", "default") > version and cache.find("Pod", "default", brief["metadata"]["name"]) is None,
+                WAIT_S,
+            )
             expectations.wrote("Pod", brief)
             assert expectations.open() == []
             assert cache.lists("Pod") == lists

@@ -77,7 +77,7 @@ def explain(planned: Planned, model: str, style: Style, width: int = WIDTH) -> l
     if found.prices:
         lines += ["", style.bold("Binding")]
         lines += table(
-            [Column("ROW", shrinks=True), Column("SLACK", right=True), Column("ONE MORE IS WORTH /H", right=True)],
+            [Column("ROW", shrinks=True), Column("SLACK", right=True), Column("ONE MORE IS WORTH", right=True)],
             [[row.name, f"{row.slack:g}", money(row.price)] for row in found.prices],
             width,
         )

@@ -172,7 +172,7 @@ def test_prices_are_called_lp_prices_and_only_of_rows_that_matter() -> None:
     plan = replace(planned(snapshot, wanted), rows=rows)
     found = explain(snapshot, wanted, plan, Question("ns/a", "h100"))
     assert [row.name for row in found.prices] == ["bins/h100/8"]
-    assert found.lines()[-1] == "one more place of 8 devices in h100 is worth 8308 per hour (LP price)"
+    assert found.lines()[-1] == "one more place of 8 devices in h100 is worth 8308 in the objective (LP price)"
     assert "LP relaxation" in found.note
 
 
