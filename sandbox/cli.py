@@ -60,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = _parser().parse_args(arguments)
     # An end from outside takes the same way as Ctrl-C: what was started is removed before the command ends.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    _interrupted.clear()
     try:
         return _run(options)
     except SandboxError as error:
@@ -71,11 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        # An interrupt inside subprocess.Popen closes its pipe twice and comes out as "Bad file descriptor": an interrupt all the same.
+        if _interrupted and error.errno == errno.EBADF:
+            return _told_interrupted()
         print(f"polyfleet-sandbox: {_plain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("polyfleet-sandbox: interrupted", file=sys.stderr)
-        return 130
+        return _told_interrupted()
+
+
+def _told_interrupted() -> int:
+    print("polyfleet-sandbox: interrupted", file=sys.stderr)
+    return 130
 
 
 def _plain(error: OSError) -> str:
@@ -88,7 +96,11 @@ def _plain(error: OSError) -> str:
     return f"{error.strerror or error}{where}. See: polyfleet-sandbox status"
 
 
+_interrupted: list[int] = []  # signals that asked this command to end
+
+
 def _interrupt(number: int, frame: object) -> None:
+    _interrupted.append(number)
     raise KeyboardInterrupt
 
 
