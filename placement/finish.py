@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from placement import value as worth
 from placement.bind import Binding
-from placement.coverage import covered
 from placement.explain import explain_plan
 from placement.ladder import ladder
 from placement.live import Live
@@ -83,20 +82,3 @@ def moves_of(problem: Problem, binding: Binding) -> int:
     stops = Counter(model_of[i] for i in binding.stop)
     starts = Counter(s.model for s in binding.starts)
     return sum(min(n, starts[m]) for m, n in stops.items())
-
-
-def unmet(problem: Problem, binding: Binding) -> dict[str, float]:
-    """Unmet share of the work per model that is short."""
-    counts: dict[str, Counter[str]] = {}
-    for a in binding.assignments:
-        counts.setdefault(a.model, Counter())[a.option] += a.replicas
-    result: dict[str, float] = {}
-    for m, model in enumerate(problem.models):
-        loads = problem.demand[m].loads
-        if not sum(loads) > 0:
-            continue
-        have = counts.get(model.name, Counter())
-        phi = covered(loads, [(problem.options[o].rates(len(loads)), have[problem.options[o].id]) for o in problem.options_of[m]])
-        if phi < 1.0 - 1e-6:
-            result[model.name] = 1.0 - phi
-    return result

@@ -25,8 +25,7 @@ from placement.quota import cohorts
 from placement.shapes import loose_singles
 from placement.types import Cell, Model, Option, Spread, Stock
 
-LOWEST, APART, LEVELS = 100.0, 100.0, 3  # weights of ranks; more ranks than levels are solved in passes
-START_UNIT = 1800.0  # seconds of start-up that cost one hour's price times kappa
+LEVELS = 3  # ranks that one pass weighs; more are solved in passes
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         held_tokens = problem.kinds[o.option][1]
         tokens[j, : len(held_tokens)] = held_tokens
         cost[j] = o.cost + (0.0 if bound else EPS_DEVICE * problem.unit * option.devices)
-        start[j] = policy.start_price * o.cost * (option.start_seconds or 0.0) / START_UNIT
+        start[j] = policy.start_price * o.cost * (option.start_seconds or 0.0) / worth.START_UNIT
         stop[j] = o.cost * policy.min_saving_percent / 100.0
     reach = _reach(block, rows, len(slots))
     slot_of = np.array(slot, np.int64)
@@ -168,8 +167,8 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
 
 
 def rank_weights(ranks: int) -> Floats:
-    """Money per unmet device-equivalent, in units: 100 for the lowest rank, 100 times more per rank above, up to three."""
-    return np.array([LOWEST * APART ** min(LEVELS - 1, ranks - 1 - r) for r in range(ranks)])
+    """[ranks] weights of the published objective, in median prices of a device-hour per missing device-equivalent."""
+    return np.array([worth.rank_weight(ranks, r) for r in range(ranks)])
 
 
 def _replicas(problem: Problem) -> tuple[dict[tuple[int, int], int], dict[int, dict[int, int]], dict[tuple[int, int, str | None], int]]:
@@ -422,6 +421,15 @@ def fixed_money(problem: Problem, *, ties: bool = True) -> float:
     inside = _inside(problem)
     tie = EPS_DEVICE * problem.unit if ties else 0.0
     return sum((g.cost + tie * g.devices) * len(g.ids) for g in problem.groups if g.index not in inside)
+
+
+def holds_all(problem: Problem) -> bool:
+    """Whether everything that runs and every model is in the columns.
+
+    Only then is a bound of theirs one for all plans: what stays outside is taken to carry its even share of the load, which is never too
+    much and may be too little.
+    """
+    return len(_inside(problem)) == len(problem.groups) and not any(w.needs.half for w in problem.wants)
 
 
 def _in_place(problem: Problem) -> Problem:

@@ -58,7 +58,7 @@ def solve(
     return Large(
         counts=counts,
         pool_gap=max(0.0, got.money - got.pool_bound) / max(1e-9, abs(got.money)),
-        bound=None if got.true_bound is None else got.true_bound + constant,
+        bound=None if got.true_bound is None or not fleetform.holds_all(problem) else got.true_bound + constant,
         prices=_rows(fleet, got.hard),
         polished=polished,
         deadline=deadline,
@@ -89,11 +89,11 @@ def _passes(
         # Somebody is short: nobody moves for money.
         fleet = fleetform.build(problem, short=True)
         return fleet, _solved(fleet.form, effort, watchdog, got.hard, None)
-    equal = fleet = fleetform.build(problem, np.full(ranks, fleetform.LOWEST))
+    equal = fleet = fleetform.build(problem, np.full(ranks, worth.LOWEST))
     got = _solved(equal.form, effort, watchdog, _prices(equal, known), None)
     first = 0
     while not _served(equal.form, got) and first < ranks - 1:
-        weights = np.array([fleetform.LOWEST * fleetform.APART ** max(0, min(2, 2 - (r - first))) for r in range(ranks)])
+        weights = np.array([worth.LOWEST * worth.APART ** max(0, min(2, 2 - (r - first))) for r in range(ranks)])
         fleet = fleetform.build(problem, weights, short=True)
         form = fleet.form
         assert form.least_phi is not None  # build sets both
@@ -145,7 +145,7 @@ def true_bound(snapshot: Snapshot, demand: Demand, *, rounds: int = 2, seconds: 
     snapshot = normalised(snapshot)
     validated(snapshot, demand)
     problem = build(snapshot, demand_by_model(snapshot, demand), with_ways=False)
-    fleet = fleetform.build(problem, rank_weights(problem), bound=True)
+    fleet = fleetform.build(problem, fleetform.rank_weights(max(problem.rank, default=0) + 1), bound=True)
     watchdog = Watchdog(seconds)
     form = fleet.form
     pool = Pool.of(form)
@@ -170,19 +170,13 @@ def prices(problem: Problem, watchdog: Watchdog) -> tuple[RowPrice, ...]:
         return ()
 
 
-def rank_weights(problem: Problem) -> Floats:
-    """The weights of the published objective, in median prices."""
-    ranks = max(problem.rank, default=0) + 1
-    return np.array([worth.rank_weight(ranks, r) for r in range(ranks)])
-
-
 def _base(problem: Problem, fleet: fleetform.FleetForm) -> float:
     """Weighted shortfall of models that are in no column: nothing of theirs can start, whatever the others do."""
-    weights, inside = rank_weights(problem), set(fleet.models)
+    weights, inside = fleetform.rank_weights(max(problem.rank, default=0) + 1), set(fleet.models)
     total = 0.0
     for m, want in enumerate(problem.wants):
-        if m in inside or problem.models[m].hold:
-            continue
+        if m in inside or problem.models[m].hold or want.needs.half:
+            continue  # a split deployment on shared networks is planned by the polish: nothing is known of what it must lack
         loss = want.need * unmet_price(1.0 - want.running_share) if want.needs.any else 0.0
         loss += 2.0 * want.smallest * max(0, want.minimum - want.running)
         total += float(weights[problem.rank[m]]) * problem.unit * loss

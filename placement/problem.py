@@ -93,11 +93,6 @@ class Problem:
         return None if option is None or self.model_of[option] != group.model else self.kind(option, group.cell)
 
 
-def legal_size(cell: Cell, size: int) -> bool:
-    """Whether one pod may ask for `size` devices under this pool's scheduler."""
-    return legal(cell, size)
-
-
 def pool_allowed(option: Option, cell: Cell) -> bool:
     return (not option.pools or cell.pool in option.pools) and cell.pool not in option.excluded_pools
 

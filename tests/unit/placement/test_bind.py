@@ -13,7 +13,6 @@ import pytest
 from placement.bind import BindError, Binding, begin_now, bind, choose_stops
 from placement.problem import Problem, build
 from placement.snapshot import normalised
-from placement.stock import Stock
 from placement.types import Cell, Model, ModelDemand, Node, Option, Replica, ReplicaState, Snapshot, Start
 from tests.unit.placement.packing import KINDS, Kind, fits
 from tests.unit.placement.test_bins import crowded, in_place_bins, layouts, problem_of, requests_of, solved, starts_of
@@ -219,7 +218,6 @@ def test_at_every_moment_what_has_started_fits(kind: Kind) -> None:
         tried += 1
         binding = bind(of, starts_of(of, Counter(started)), [stops[g] for g in sorted(stops)], slots)
         assert len(binding.starts) == len(started)
-        Stock(of, binding)
         options = {o.id: o for o in of.options}
         for gone in [set[str]()] + [set(s.after) for s in binding.starts]:
             there = [r for i, r in enumerate(running) if f"r{i}" not in gone]
@@ -233,29 +231,6 @@ def test_at_every_moment_what_has_started_fits(kind: Kind) -> None:
                 stay = [s for at, (s, _) in there if f"n{i}" in at]
                 for layout in layouts(kind, now, stay):
                     assert fits(kind, (layout,), new), (states, running, binding.starts, gone, layout)
-
-
-def test_devices_after_a_plan_as_one_model_sees_them() -> None:
-    """n1 8 free, n2 5 free; a4 starts on n2 (best fit), b8 on n1. After all: 1 free. Without the others, a4 sees 8 and 1, b8 sees 5."""
-    of = problem(H100, {"n1": 8, "n2": 5}, ["a4", "b8"])
-    stock = Stock(of, bound(of, ["a4", "b8"]))
-    assert (stock.largest(0, 2), stock.total(0)) == (1, 1)
-    assert (stock.largest(0, 2, "a4"), stock.total(0, "a4")) == (8, 9)
-    assert (stock.largest(0, 2, "b8"), stock.total(0, "b8")) == (5, 5)
-    assert (stock.largest(0, 2, "nobody"), stock.total(0, "nobody")) == (8, 13)
-    assert stock.holders([0]) == [("b8", 8), ("a4", 4), ("", 3)]
-
-
-def test_rings_and_several_nodes_in_the_numbers_after_a_plan() -> None:
-    """910A n1 with rings 3 and 2 free: the largest request is 2, the total 5. H100, 2 whole nodes of 3: no replica over 3 fits."""
-    of = problem(RINGS, {"n1": 5}, ["a2"])
-    of = build(replace(of.snapshot, nodes=tuple(replace(n, free_rings=(3, 2)) for n in of.snapshot.nodes)), of.demand)
-    stock = Stock(of, bound(of, []))
-    assert (stock.largest(0, 4), stock.largest(0, 1), stock.total(0)) == (2, 5, 5)
-    of = problem(H100, {"n1": 8, "n2": 8, "n3": 7}, ["a8*2", "b8*3"])
-    stock = Stock(of, bind(of, [0] * len(of.ways), [], {}))
-    assert stock.whole(0) == 2
-    assert [stock.fits(0, o) for o in of.options] == [True, False]
 
 
 def test_whole_nodes_are_left_whole_as_long_as_best_fit_can() -> None:

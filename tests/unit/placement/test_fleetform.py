@@ -22,3 +22,18 @@ def test_a_model_without_demand_may_have_rates_per_bucket(effort: Effort) -> Non
     plan, _ = placement.plan(fleet, asked, effort=effort)
     assert placement.check(fleet, asked, plan) == ()
     assert (got(plan, "a"), got(plan, "b"), plan.keep, plan.shortfalls) == (2, 4, ("r",), ())
+
+
+def test_no_bound_is_published_where_something_runs_outside_the_columns() -> None:
+    """What runs on a closed node is taken to carry its even share of each bucket, perhaps less than it could: a bound made with that might
+    be above the optimum. With the same replica on an open node the bound is there, and not above the plan."""
+    where = cell("h100")
+    o = option("a", "h100", 1, work_per_s=1.0)
+    for eligible in (True, False):
+        nodes = [node("n1", where, 8), node("n2", where, 8, eligible=eligible)]
+        fleet = snap([where], nodes, [model("a", 1, max_replicas=6)], [o], [replica("r", o, "n2")])
+        asked = Demand((ModelDemand("ns/a", 3.5, reason="Load"),))
+        plan, _ = placement.plan(fleet, asked, effort=Effort(exact_size=0, deep_rounds=2))
+        assert got(plan, "a") == 4
+        assert (plan.bound is not None) == eligible
+        assert plan.bound is None or plan.bound <= plan.objective + 1e-6
