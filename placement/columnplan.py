@@ -42,6 +42,7 @@ class ColumnPlan:
     hard: Floats  # [H] prices of the hard rows at the last LP
     proven: bool
     rounds: int
+    least: Floats | None = None  # [M] least value of each model's columns at `hard`; None = the prices give no bound
 
 
 def solve(
@@ -74,15 +75,17 @@ def solve(
     priced = master.generate(rounds)
     priced = contested(master, priced, rounds, refine_rounds)
     true_bound: float | None = None
-    if not deep_rounds and form.models <= SMALL and bool((coverage(master, priced.share) < 1.0 - 1e-6).any()):
-        # Small and short is the hard corner of two options per column: one round of exact pricing is cheap there and gains a sixth.
+    if not deep_rounds and hard is None and form.models <= SMALL and bool((coverage(master, priced.share) < 1.0 - 1e-6).any()):
+        # Small and short is the hard corner of two options per column: one round of exact pricing gains a sixth there. It costs seconds, so
+        # it is for first plans: later ones start from what runs, of which there are columns with any number of options.
         deep_rounds = 1
     if deep_rounds:
         priced, true_bound = deepened(master, priced, deep_rounds)
     hard_now, _ = master.prices()
     chosen = _whole(master, priced, dive_steps, mip_nodes)
     columns = master.columns.taken(chosen.column)
-    return ColumnPlan(columns, chosen.money, priced.bound, true_bound, hard_now, chosen.proven, priced.rounds)
+    least = pool.least(hard_now)[0] if _priced_patterns(form, hard_now) else None
+    return ColumnPlan(columns, chosen.money, priced.bound, true_bound, hard_now, chosen.proven, priced.rounds, least)
 
 
 def _priced_patterns(form: ColumnForm, hard: Floats) -> bool:

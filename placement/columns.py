@@ -209,7 +209,7 @@ class Generator:
         finite = np.isfinite(total)
         family, owner, total = family[finite], owner[finite], total[finite]
         needed = np.maximum(np.maximum(np.ceil(total - SLACK), 1), self.form.minimum[owner]).astype(np.int64)
-        needed = np.maximum(needed, self._for_floors(self.lead[family], owner))
+        needed = np.maximum(needed, self.for_floors(self.lead[family], owner))
         most = np.minimum(needed, self._most(family))
         lines, count = _steps(most, SINGLES, SINGLES_TAIL)
         phi = np.minimum(1.0, count / np.maximum(total[lines], 1e-300))
@@ -218,7 +218,7 @@ class Generator:
         counts = np.stack([count, np.zeros(len(lines), np.int64)], axis=1)
         return _Base(owner[lines][keep], option[keep], counts[keep], phi[keep])
 
-    def _for_floors(self, option: Ints, owner: Ints) -> Ints:
+    def for_floors(self, option: Ints, owner: Ints) -> Ints:
         """Replicas of one option that hold the KV floors of its model alone; 0 where none is asked or it holds nothing."""
         form = self.form
         if form.floors is None or form.tokens is None or not form.floors.size:

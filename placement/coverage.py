@@ -32,11 +32,15 @@ def tot(loads: Rates, rates: Rates) -> float:
 
 def covered(loads: Rates, supply: Supply) -> float:
     """Share of the load, 0 to 1, that these counts cover; 1 where there is no load."""
-    used = [(tuple(rates), count) for rates, count in supply if count > 0 and any(r > 0 for r in rates)]
     if not any(x > 0 for x in loads):
         return 1.0
-    if not used:
-        return 0.0
+    used = tuple((tuple(rates), count) for rates, count in supply if count > 0 and any(r > 0 for r in rates))
+    return _covered(tuple(loads), used) if used else 0.0
+
+
+@lru_cache(maxsize=32768)
+def _covered(loads: tuple[float, ...], used: tuple[tuple[tuple[float, ...], int], ...]) -> float:
+    """Kept from plan to plan: from one to the next most models ask the same and have the same."""
     if len(used) == 1:
         total = tot(loads, used[0][0])
         return min(1.0, used[0][1] / total) if total > 0 else 1.0

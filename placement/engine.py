@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from placement import _solver, fleetplan, general, greedy
 from placement import value as worth
-from placement.bind import BindError, Binding, bind
+from placement.bind import BindError, bind
 from placement.check import check
-from placement.finish import How, finish
+from placement.finish import How, Sheet, finish
 from placement.general import Counts
 from placement.problem import Problem, build
 from placement.snapshot import demand_by_model, normalised, validated
@@ -52,7 +52,7 @@ def plan(
     run = _Run(problem, demand, effort, warm, report, _solver.Watchdog(snapshot.policy.time_limit_s))
     found = run.small(solvers) if small else run.large(solvers)
     covered = tuple(sorted((d for d in demand.models if sum(d.loads) > 0), key=lambda d: (d.model, d.role)))
-    return found, Warm(prices=run.prices or warm.prices, covered=covered, cache=warm.cache)
+    return found, Warm(prices=run.prices or warm.prices, covered=covered, cache=Cache(run.memory, run.past))
 
 
 def effective(demand: Demand, warm: Warm | None) -> Demand:
@@ -74,6 +74,14 @@ def _size(snapshot: Snapshot) -> int:
     return sum(cells.get(o.profile, 0) for o in snapshot.options) + len(groups)
 
 
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What stays in memory from plan to plan. It saves time and changes no plan that is proven without it."""
+
+    memory: object | None = None
+    past: object | None = None
+
+
 @dataclass(slots=True)
 class _Run:
     problem: Problem
@@ -84,6 +92,12 @@ class _Run:
     watchdog: _solver.Watchdog
     notes: list[str] = field(default_factory=list)
     prices: tuple[RowPrice, ...] = ()
+    memory: object | None = None  # of the columns, for the next plan
+    past: object | None = None  # of the explanations, likewise
+
+    @property
+    def cache(self) -> Cache:
+        return self.warm.cache if isinstance(self.warm.cache, Cache) else Cache()
 
     # ---- small fleets
 
@@ -129,7 +143,8 @@ class _Run:
 
     def large(self, solvers: Sequence[str] | None) -> Plan:
         best = _Best(self)
-        best.offer(_kept(self.problem), How(Outcome.KEPT_OLD, "none", "Columns", message="the new plan does not earn its changes"))
+        kept = How(Outcome.KEPT_OLD, "none", "Columns", message="the new plan does not earn its changes")
+        best.offer(_kept(self.problem), kept, known=bool(self.problem.groups))  # who asked knows what runs
         empty = not self.problem.groups
         if empty:
             # A first plan has nothing to fall back on while the columns are made.
@@ -148,8 +163,10 @@ class _Run:
 
     def _columns(self, name: str, engine: _solver.Solve, best: _Best) -> None:
         how = How(Outcome.FEASIBLE, name, "Columns")
-        got = fleetplan.solve(self.problem, engine, self.effort, self.watchdog, self.warm.prices, lambda counts: best.offer(counts, how))
-        self.prices = got.prices
+        got = fleetplan.solve(
+            self.problem, engine, self.effort, self.watchdog, self.warm.prices, lambda counts: best.offer(counts, how), self.cache.memory
+        )
+        self.prices, self.memory = got.prices, got.memory
         best.priced(got)
 
     def _offer_greedy(self, best: _Best) -> None:
@@ -197,37 +214,53 @@ def _kept(problem: Problem) -> Counts:
     return Counts(nothing, tuple(0 for _ in problem.groups), {}, (), 0.0, False, False, None, False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Counts that fit the nodes, and how they came about."""
+
+    value: worth.Value
+    sheet: Sheet
+    how: How
+
+
 @dataclass(slots=True)
 class _Best:
-    """The best checked incumbent of a large fleet. The first one that is offered stays unless another is better."""
+    """The incumbents of a large fleet, the best one last. The first one that is offered stays unless another is better.
+
+    What somebody is told of is checked and explained at once. The others are checked when they are to leave: the best that passes leaves.
+    """
 
     run: _Run
-    value: worth.Value | None = None
-    binding: Binding | None = None
-    how: How | None = None
+    found: list[_Candidate] = field(default_factory=list)
 
-    def offer(self, counts: Counts, how: How) -> bool:
-        """Takes the counts if they are better, fit the nodes and pass the check."""
+    def offer(self, counts: Counts, how: How, *, known: bool = False) -> bool:
+        """Takes the counts if they are better, fit the nodes and, if reported, pass the check. `known`: the caller has this plan."""
         problem = self.run.problem
-        found = worth.value(problem, counts.starts, counts.stops)
-        if self.value is not None and not self._better(found, self.value):
+        value = worth.value(problem, counts.starts, counts.stops)
+        if self.found and not self._better(value, self.found[-1].value):
             return False
         try:
-            binding = bind(problem, counts.starts, counts.stops, counts.slots)
+            past = self.run.cache.past
+            sheet = Sheet(problem, bind(problem, counts.starts, counts.stops, counts.slots), past, value)
         except BindError as error:
             self.run.notes.append(f"{how.engine}: {error}")
             return False
-        # A caller that is told of incumbents may have to live with this one: it says what is missing and why.
-        told = self.run.report is not None
-        short = finish(problem, binding, replace(how, explained=told), self.run.effort)
-        faults = check(problem.snapshot, self.run.demand, short, explained=told and self.run.effort.explain)
+        if self.run.report is not None and not known:
+            # Whoever is told of incumbents may have to live with this one: it says what is missing and why.
+            told = self._checked(sheet, how)
+            if told is None:
+                return False
+            self.run.report(told)
+        self.found.append(_Candidate(value, sheet, how))
+        return True
+
+    def _checked(self, sheet: Sheet, how: How) -> Plan | None:
+        plan = sheet.plan(how, self.run.effort)
+        faults = check(self.run.problem.snapshot, self.run.demand, plan, explained=self.run.effort.explain)
         if faults:
             self.run.notes.append(f"{how.engine}: refused by check: {faults[0]}")
-            return False
-        self.value, self.binding, self.how = found, binding, how
-        if self.run.report is not None:
-            self.run.report(short)
-        return True
+            return None
+        return plan
 
     def _better(self, one: worth.Value, other: worth.Value) -> bool:
         """Serving all comes first; among plans that do, money; else the goals as one number."""
@@ -239,31 +272,31 @@ class _Best:
         return a < b - 1e-9 * max(1.0, abs(b))
 
     def priced(self, got: fleetplan.Large) -> None:
-        """Prices, and the bound if exact pricing gave one, for whichever plan is the best."""
-        assert self.how is not None  # something is always offered before
-        assert self.value is not None  # 1
-        how = replace(self.how, rows=got.prices, pool_gap=got.pool_gap, decided_by="Deadline" if got.deadline else "Effort")
+        """Prices, and the bound if exact pricing gave one, for whichever plan leaves."""
+        self.found = [replace(c, how=self._how(c, got)) for c in self.found]
+
+    def _how(self, candidate: _Candidate, got: fleetplan.Large) -> How:
+        how = replace(candidate.how, rows=got.prices, pool_gap=got.pool_gap, decided_by="Deadline" if got.deadline else "Effort")
         if how.outcome is Outcome.KEPT_OLD and not any(got.counts.starts) and not any(got.counts.stops):
             # What runs is the plan: nothing was turned down.
             how = replace(how, outcome=Outcome.FEASIBLE, solver=got.solver, message="")
         if got.bound is not None:
-            total = worth.weighed(self.run.problem, self.value)
+            total = worth.weighed(self.run.problem, candidate.value)
             distance = max(0.0, total - got.bound)
             relative = distance / max(1e-9, abs(total), distance)
             outcome = Outcome.OPTIMAL if relative <= OPTIMAL_GAP else how.outcome
             how = replace(how, distance=distance, relative=relative, outcome=outcome)
-        self.how = how
+        return how
 
     def finished(self) -> Plan | None:
-        """The plan with its explanations; None if nothing could be bound."""
-        if self.binding is None or self.how is None:
-            return None
-        how = self.how
-        if self.run.notes and how.engine != "Columns":
-            how = replace(how, message="; ".join(self.run.notes))
-        found = finish(self.run.problem, self.binding, how, self.run.effort)
-        faults = check(self.run.problem.snapshot, self.run.demand, found, explained=self.run.effort.explain)
-        if faults:
-            self.run.notes.append(f"refused by check: {faults[0]}")
-            return None
-        return found
+        """The plan with its explanations; None if nothing could be bound, or nothing passed the check."""
+        while self.found:
+            candidate = self.found.pop()
+            how = candidate.how
+            if self.run.notes and how.engine != "Columns":
+                how = replace(how, message="; ".join(self.run.notes))
+            plan = self._checked(candidate.sheet, how)
+            if plan is not None:
+                self.run.past = candidate.sheet.teller.now if self.run.effort.explain or self.run.effort.ladder else None
+                return plan
+        return None

@@ -73,14 +73,13 @@ def _unit(row: str) -> str:
 def explain_plan(problem: Problem, acts: Acts, *, exact: bool, live: Live | None = None) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
     """Every shortfall with its reasons, and why each profile was taken or not. `acts` = what stops and what starts."""
     facts = Facts(live or Live.of_problem(problem, acts))
-    shortfalls: list[Shortfall] = []
-    why: list[Why] = []
-    for model in problem.models:
-        found = shortfall_of(facts, model.name, exact=exact)
-        if found is not None:
-            shortfalls.append(found)
-        why += why_of(facts, model.name)
-    return tuple(shortfalls), tuple(why)
+    found = [explained(facts, model.name, exact=exact) for model in problem.models]
+    return tuple(s for s, _ in found if s is not None), tuple(w for _, why in found for w in why)
+
+
+def explained(facts: Facts, model: str, *, exact: bool) -> tuple[Shortfall | None, tuple[Why, ...]]:
+    """What one model lacks, and why each of its profiles was taken or not."""
+    return shortfall_of(facts, model, exact=exact), tuple(why_of(facts, model))
 
 
 def explain(snapshot: Snapshot, demand: Demand, plan: Plan, question: Question, *, live: Live | None = None) -> Explanation:

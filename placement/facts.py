@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from placement.free import Need
 from placement.live import Live
 from placement.types import Cell, Option, PoolFree, Stock
 
 SHOWN = 3  # names in one sentence
+Asked = tuple[Option, str | tuple[int, ...], PoolFree | bool]
 
 
 def needs(need: Need | None, option: Option) -> str:
@@ -43,6 +45,7 @@ class Facts:
     def __init__(self, live: Live) -> None:
         self.live = live
         self._numbers: dict[tuple[str, str, int, int], PoolFree] = {}
+        self.asked: list[Asked] | None = None  # gets every question about what is free, with its answer
         self._holders: dict[str, list[tuple[str, int]]] = {}
         self._nodes: dict[str, str] = {}
         self._outside: dict[str, list[str]] = {}
@@ -89,6 +92,26 @@ class Facts:
 
     def numbers(self, option: Option, pool: str) -> PoolFree:
         """What the option needs in the pool and what is there: largest free and total free devices, largest installed."""
+        found = self._numbers_of(option, pool)
+        if self.asked is not None:
+            self.asked.append((option, pool, found))
+        return found
+
+    def room(self, option: Option, kind: Sequence[int]) -> bool:
+        """Whether one more replica fits in one of these cells, which differ in their place only."""
+        live = self.live
+        need = live.need(option, kind[0])
+        found = need is not None and any(live.free.best(c, need) is not None for c in kind)
+        if self.asked is not None:
+            self.asked.append((option, tuple(kind), found))
+        return found
+
+    def answers(self, asked: Asked) -> bool:
+        """Whether the question has the same answer here."""
+        option, where, answer = asked
+        return answer == (self.numbers(option, where) if isinstance(where, str) else self.room(option, where))
+
+    def _numbers_of(self, option: Option, pool: str) -> PoolFree:
         live = self.live
         # Without starts of its own there, every model sees the same numbers.
         if any(live.cells[c].pool == pool for _, c, _ in live.starts.get(option.model, [])):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 from placement import value as worth
 from placement.bind import Binding
-from placement.explain import explain_plan
-from placement.ladder import ladder
 from placement.live import Live
 from placement.problem import Problem
+from placement.retold import Teller
 from placement.routes import routes_of
-from placement.types import Effort, Outcome, Plan, RowPrice
+from placement.types import Effort, LadderStep, Outcome, Plan, Route, RowPrice
 
 ROWS = 50  # binding rows that a plan carries
 
@@ -34,36 +34,64 @@ class How:
 
 
 def finish(problem: Problem, binding: Binding, how: How, effort: Effort) -> Plan:
-    starts, stops = counts_of(problem, binding)
-    found = worth.value(problem, starts, stops)
-    objective = worth.objective(problem, found, found.hourly + found.change)
-    exact = how.outcome is Outcome.OPTIMAL
-    explained = how.explained and effort.explain
-    steps = how.explained and effort.ladder
-    live = Live.of_problem(problem, binding) if explained or steps else None
-    shortfalls, why = explain_plan(problem, binding, exact=exact, live=live) if explained else ((), ())
-    return Plan(
-        assignments=binding.assignments,
-        keep=binding.keep,
-        stop=binding.stop,
-        starts=binding.starts,
-        shortfalls=shortfalls,
-        why=why,
-        outcome=how.outcome,
-        solver=how.solver,
-        hourly_cost=round(found.hourly, 6),
-        objective=round(objective, 6),
-        bound=None if how.distance is None else round(objective - how.distance, 6),
-        gap=None if how.relative is None else round(how.relative, 9),
-        decided_by=how.decided_by,
-        message=how.message,
-        engine=how.engine,
-        pool_gap=None if how.pool_gap is None else round(how.pool_gap, 9),
-        moves=moves_of(problem, binding),
-        routes=routes_of(problem, binding.assignments),
-        rows=how.rows[:ROWS],
-        ladder=ladder(problem, binding, live=live) if steps else (),
-    )
+    return Sheet(problem, binding).plan(how, effort)
+
+
+class Sheet:
+    """One set of counts on its way to a plan: what depends on the counts alone is worked out once, however often `how` is told anew."""
+
+    def __init__(self, problem: Problem, binding: Binding, past: object | None = None, value: worth.Value | None = None) -> None:
+        """`past` = `teller.now` of the plan before; `value` = what the counts are worth, if that is known."""
+        self.problem, self.binding, self.past = problem, binding, past
+        self._value = value
+
+    @cached_property
+    def value(self) -> worth.Value:
+        return self._value or worth.value(self.problem, *counts_of(self.problem, self.binding))
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        return routes_of(self.problem, self.binding.assignments)
+
+    @cached_property
+    def moves(self) -> int:
+        return moves_of(self.problem, self.binding)
+
+    @cached_property
+    def teller(self) -> Teller:
+        return Teller(Live.of_problem(self.problem, self.binding), self.past)
+
+    @cached_property
+    def ladder(self) -> tuple[LadderStep, ...]:
+        return self.teller.ladder()
+
+    def plan(self, how: How, effort: Effort) -> Plan:
+        found, binding = self.value, self.binding
+        objective = worth.objective(self.problem, found, found.hourly + found.change)
+        explained = how.explained and effort.explain
+        shortfalls, why = self.teller.told(exact=how.outcome is Outcome.OPTIMAL) if explained else ((), ())
+        return Plan(
+            assignments=binding.assignments,
+            keep=binding.keep,
+            stop=binding.stop,
+            starts=binding.starts,
+            shortfalls=shortfalls,
+            why=why,
+            outcome=how.outcome,
+            solver=how.solver,
+            hourly_cost=round(found.hourly, 6),
+            objective=round(objective, 6),
+            bound=None if how.distance is None else round(objective - how.distance, 6),
+            gap=None if how.relative is None else round(how.relative, 9),
+            decided_by=how.decided_by,
+            message=how.message,
+            engine=how.engine,
+            pool_gap=None if how.pool_gap is None else round(how.pool_gap, 9),
+            moves=self.moves,
+            routes=self.routes,
+            rows=how.rows[:ROWS],
+            ladder=self.ladder if how.explained and effort.ladder else (),
+        )
 
 
 def counts_of(problem: Problem, binding: Binding) -> tuple[list[int], list[int]]:

@@ -77,9 +77,13 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
     weight = rank_weights(ranks) if weights is None else weights
     zones = sorted({c.failure_domain for c in problem.cells})
     options = _options(problem, by_model, zones)
+    here: dict[int, list[tuple[int, int]]] = {}
+    for (own, c), many in running.items():
+        here.setdefault(own, []).append((c, many))
     for o in options:
-        zone = zones[o.zone] if o.zone >= 0 else None
-        o.running = sum(running.get((o.option, c), 0) for c in o.cells if zone is None or problem.cells[c].failure_domain == zone)
+        if o.option in here:
+            zone = zones[o.zone] if o.zone >= 0 else None
+            o.running = sum(n for c, n in here[o.option] if c in o.cells and (zone is None or problem.cells[c].failure_domain == zone))
     kept = sorted({o.model for o in options})
     place = {m: i for i, m in enumerate(kept)}
     options.sort(key=lambda o: (o.model, o.option, o.zone, o.cost))
@@ -93,11 +97,10 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
     buckets = max([len(w.needs.loads) for w in problem.wants] or [1])
     n, count = len(options), len(kept)
     load = np.zeros((count, buckets))
-    rate = np.zeros((n, buckets))
     arrays = {k: np.zeros(count) for k in ("weight", "missing", "disrupt", "disrupt_one", "move", "cost_cap", "vendor_share", "zone_share")}
     minimum, maximum, vendors_min, surplus = (np.zeros(count, np.int64) for _ in range(4))
     kinds = max([len(w.needs.floors) for w in problem.wants] or [0])
-    floors, tokens = np.zeros((count, kinds)), np.zeros((n, kinds))
+    floors = np.zeros((count, kinds))
     keep = np.zeros(count, np.bool_)
     for i, m in enumerate(kept):
         model, want = problem.models[m], problem.wants[m]
@@ -124,19 +127,23 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         floors[i, : len(want.needs.floors)] = want.needs.floors
         vendors_min[i] = model.min_vendors
         keep[i] = not snapshot.policy.preemption or not model.preemptable
-    vendor_names = sorted({problem.options[o.option].vendor for o in options})
+    vendor_at = {name: i for i, name in enumerate(sorted({problem.options[o.option].vendor for o in options}))}
     policy = snapshot.policy
-    start, stop, cost = np.zeros(n), np.zeros(n), np.zeros(n)
-    for j, o in enumerate(options):
-        option = problem.options[o.option]
+    rates, held_tokens = list[tuple[float, ...]](), list[tuple[float, ...]]()
+    for o in options:
         asked = problem.wants[o.model].needs.loads
-        if sum(asked) > 0:
-            rate[j, : len(asked)] = option.rates(len(asked))
-        held_tokens = problem.kinds[o.option][1]
-        tokens[j, : len(held_tokens)] = held_tokens
-        cost[j] = o.cost + (0.0 if bound else EPS_DEVICE * problem.unit * option.devices)
-        start[j] = policy.start_price * o.cost * (option.start_seconds or 0.0) / worth.START_UNIT
-        stop[j] = o.cost * policy.min_saving_percent / 100.0
+        own_rates = problem.options[o.option].rates(len(asked)) if sum(asked) > 0 else ()
+        rates.append((*own_rates, *(0.0,) * (buckets - len(own_rates))))
+        own_tokens = problem.kinds[o.option][1]
+        held_tokens.append((*own_tokens, *(0.0,) * (kinds - len(own_tokens))))
+    rate = np.array(rates, np.float64).reshape(n, buckets)
+    tokens = np.array(held_tokens, np.float64).reshape(n, kinds)
+    price = np.array([o.cost for o in options], np.float64)
+    late = np.array([problem.options[o.option].start_seconds or 0.0 for o in options], np.float64)
+    devices = np.array([problem.options[o.option].devices for o in options], np.int64)
+    cost = price + (0.0 if bound else EPS_DEVICE * problem.unit) * devices
+    start = policy.start_price * price * late / worth.START_UNIT
+    stop = price * policy.min_saving_percent / 100.0
     reach = _reach(block, rows, len(slots))
     slot_of = np.array(slot, np.int64)
     family: dict[tuple[int, float], int] = {}
@@ -149,8 +156,8 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         model=np.array([place[o.model] for o in options], np.int64), rate=rate, cost=cost, start=start, stop=stop,
         running=np.array([o.running for o in options], np.int64),
         upper=reach[slot_of] if n else np.zeros(0, np.int64),
-        devices=np.array([problem.options[o.option].devices for o in options], np.int64),
-        vendor=np.array([vendor_names.index(problem.options[o.option].vendor) for o in options], np.int64),
+        devices=devices,
+        vendor=np.array([vendor_at[problem.options[o.option].vendor] for o in options], np.int64),
         zone=np.array([o.zone for o in options], np.int64),
         family=np.array([family.setdefault((o.option, o.cost), len(family)) for o in options], np.int64),
         slot=slot_of, slots=len(slots), block=block, hard=np.array(rows.bound), side_ptr=side[0], side_row=side[1], side_value=side[2],

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from placement import columnplan, fleetform, neighbourhood
+from placement import again, columnplan, fleetform, neighbourhood
 from placement import value as worth
 from placement._solver import Limits, Solve, SolverError, Watchdog
-from placement.bind import BindError
+from placement.bind import BindError, bind
 from placement.columnform import ColumnForm, Floats
 from placement.columns import Columns, Generator
 from placement.general import Counts
@@ -35,13 +35,26 @@ class Large:
     polished: int
     deadline: bool
     solver: str = "HiGHS"
+    memory: object | None = None  # what a later call may start from
 
 
 def solve(
-    problem: Problem, engine: Solve, effort: Effort, watchdog: Watchdog, prices: tuple[RowPrice, ...], found: Callable[[Counts], object]
+    problem: Problem,
+    engine: Solve,
+    effort: Effort,
+    watchdog: Watchdog,
+    prices: tuple[RowPrice, ...],
+    found: Callable[[Counts], object],
+    memory: object | None = None,
 ) -> Large:
     """`found` is called with each better set of counts. SolverError if the columns give no plan."""
-    fleet, got = _passes(problem, effort, watchdog, {r.name: r.price for r in prices})
+    first: fleetform.FleetForm | None = None
+    if memory is not None and not effort.deep_rounds and _one_pass(problem):
+        first = fleetform.build(problem)
+        near = _near(problem, first, engine, effort, watchdog, memory, found)
+        if near is not None:
+            return near
+    fleet, got = _passes(problem, effort, watchdog, {r.name: r.price for r in prices}, first)
     limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
     counts = split(problem, Targets(fleetform.targets(fleet, got.columns)), engine, limits)
     found(counts)
@@ -62,7 +75,49 @@ def solve(
         prices=_rows(fleet, got.hard),
         polished=polished,
         deadline=deadline,
+        memory=None if got.least is None else again.remembered(fleet, _names(problem, fleet), got.hard, got.least),
     )
+
+
+def _near(
+    problem: Problem,
+    fleet: fleetform.FleetForm,
+    engine: Solve,
+    effort: Effort,
+    watchdog: Watchdog,
+    memory: object,
+    found: Callable[[Counts], object],
+) -> Large | None:
+    """A plan around what runs, if only a few models have changed and the last prices prove it near the best."""
+    got = again.attempt(fleet, _names(problem, fleet), memory)
+    if got is None:
+        return None
+    limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
+    for columns, money in zip(got.choices, got.money, strict=True):
+        wanted = Targets(fleetform.targets(fleet, columns))
+        known = len(problem.ways)
+        try:
+            counts = split(problem, wanted, engine, limits)
+            if any(counts.starts):
+                bind(problem, counts.starts, counts.stops, counts.slots)
+        except (SolverError, BindError):
+            del problem.ways[known:]
+            continue
+        if worth.short(problem, worth.value(problem, counts.starts, counts.stops)):
+            del problem.ways[known:]
+            continue
+        found(counts)
+        gap = max(0.0, money - got.bound) / max(1e-9, abs(money))
+        return Large(counts, gap, None, _rows(fleet, got.memory.hard), 0, False, memory=got.memory)
+    return None
+
+
+def _names(problem: Problem, fleet: fleetform.FleetForm) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(problem.models[m].name for m in fleet.models), tuple(problem.options[o].id for o in fleet.option)
+
+
+def _one_pass(problem: Problem) -> bool:
+    return max(problem.rank, default=0) + 1 <= fleetform.LEVELS
 
 
 def _steps(problem: Problem, counts: Counts, effort: Effort) -> int:
@@ -76,13 +131,13 @@ def _steps(problem: Problem, counts: Counts, effort: Effort) -> int:
 
 
 def _passes(
-    problem: Problem, effort: Effort, watchdog: Watchdog, known: dict[str, float]
+    problem: Problem, effort: Effort, watchdog: Watchdog, known: dict[str, float], first_form: fleetform.FleetForm | None = None
 ) -> tuple[fleetform.FleetForm, columnplan.ColumnPlan]:
     """Up to three ranks are one pass, their weights 100 apart. More are passes in order: first with all weights equal (when nothing is
     short ranks do not matter), then two ranks at a time, what they reached held for the passes after."""
     ranks = max(problem.rank, default=0) + 1
-    if ranks <= fleetform.LEVELS:
-        fleet = fleetform.build(problem)
+    if _one_pass(problem):
+        fleet = first_form or fleetform.build(problem)
         got = _solved(fleet.form, effort, watchdog, _prices(fleet, known), None)
         if _served(fleet.form, got) or not fleet.form.running.any():
             return fleet, got

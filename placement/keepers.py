@@ -39,10 +39,10 @@ def keepers(generator: Generator, models: Ints | None = None) -> Columns:
         for e, (o, n) in enumerate(row):
             option[i, e], count[i, e] = o, n
     owners = np.array(owner, np.int64)
-    return generator.priced(owners, option, count, _phi(generator, owners, option, count))
+    return generator.priced(owners, option, count, phi_of(generator, owners, option, count))
 
 
-def _phi(generator: Generator, owner: Ints, option: np.ndarray, count: np.ndarray) -> np.ndarray:
+def phi_of(generator: Generator, owner: Ints, option: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Coverage of each row: up to two families at once for all rows, a small program for more."""
     form = generator.form
     phi = np.ones(len(owner))

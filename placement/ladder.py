@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from placement import bars
-from placement.free import fits
+from placement.free import Need, fits
 from placement.lack import lack, minimum, serves
 from placement.live import Acts, At, Live
 from placement.nodes import Group, members
@@ -27,6 +27,7 @@ from placement.types import Demand, LadderStep, Option, Plan, Snapshot, Spread
 STEPS = 2
 EPS = 1e-9
 LATE = float("inf")  # of a start whose duration is unknown
+Answers = dict[tuple[int, Need], tuple[str, ...] | None]  # (cell, what is needed) -> the best nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,16 @@ def ladder(problem: Problem, acts: Acts, *, steps: int = STEPS, live: Live | Non
     return tuple(found)
 
 
-def ups(live: Live, model: str, steps: int = STEPS) -> list[LadderStep]:
-    """The next starts. The fleet is as before afterwards."""
+def ups(live: Live, model: str, steps: int = STEPS, *, asked: list[Answers] | None = None) -> list[LadderStep]:
+    """The next starts. The fleet is as before afterwards. `asked` gets, per step, each question to the free devices with its answer."""
     found: list[LadderStep] = []
     taken = []
-    options = [list(same) for _, same in groupby(sorted(_growing(live, model), key=_seconds), key=_seconds)]
+    ranked = _ranked(live, _growing(live, model))
     for delta in range(1, steps + 1):
-        best = None
-        for same in options:  # those that serve soonest first
-            best = min(starts_of(live, same), key=_soonest, default=None)
-            if best is not None:
-                break
+        answers: Answers = {}
+        best = _first(live, ranked, answers)
+        if asked is not None:
+            asked.append(answers)
         if best is None:
             break
         found.append(_step(live, best, delta))
@@ -69,6 +69,29 @@ def ups(live: Live, model: str, steps: int = STEPS) -> list[LadderStep]:
     for up, before in reversed(taken):
         live.undo(up.option, up.cell, before)
     return found
+
+
+Ranked = tuple[tuple[float, float, int, str], Option, list[int]]
+
+
+def _ranked(live: Live, options: Iterable[Option]) -> list[Ranked]:
+    """(option, cells of one kind) in the order in which starts are preferred: those that serve soonest first, then by money."""
+    found = [((_seconds(o), live.price(o, kind[0]), o.devices, o.id), o, kind) for o in options for kind in live.kinds(o)]
+    found.sort(key=lambda item: item[0])
+    return found
+
+
+def _first(live: Live, ranked: Iterable[Ranked], answers: Answers) -> Up | None:
+    """The first of them that is legal now; `starts_of` need not look at the rest."""
+    for _, equal in groupby(ranked, key=lambda item: item[0]):
+        best: Up | None = None
+        for (_, cost, _, _), o, kind in equal:
+            for c, place in _places(live, o, kind, (), reserve=False, answers=answers):
+                if best is None or place < best.place:
+                    best = Up(o, c, place, cost)
+        if best is not None:
+            return best
+    return None
 
 
 def _growing(live: Live, model: str) -> list[Option]:
@@ -93,19 +116,25 @@ def starts_of(live: Live, options: Iterable[Option], *, lift: Collection[str] = 
     """Every start of these options that the rules (but those in `lift`) and the nodes allow: the best node of each cell."""
     for o in options:
         for kind in live.kinds(o):
-            need = live.need(o, kind[0])
-            places = [] if need is None else [(c, place) for c in kind if (place := live.free.best(c, need)) is not None]
-            if places and bars.bar(live, o, kind[0], lift=lift, reserve=reserve) is None:
-                for c, place in places:
-                    yield Up(o, c, ",".join(place), live.price(o, c))
+            for c, place in _places(live, o, kind, lift, reserve=reserve):
+                yield Up(o, c, place, live.price(o, c))
+
+
+def _places(
+    live: Live, option: Option, kind: list[int], lift: Collection[str], *, reserve: bool, answers: Answers | None = None
+) -> list[tuple[int, str]]:
+    need = live.need(option, kind[0])
+    found = [] if need is None else [(c, live.free.best(c, need)) for c in kind]
+    if answers is not None and need is not None:
+        answers.update(((c, need), place) for c, place in found)
+    places = [(c, place) for c, place in found if place is not None]
+    if not places or bars.bar(live, option, kind[0], lift=lift, reserve=reserve) is not None:
+        return []
+    return [(c, ",".join(place)) for c, place in places]
 
 
 def _seconds(option: Option) -> float:
     return LATE if option.start_seconds is None else option.start_seconds
-
-
-def _soonest(up: Up) -> tuple[float, float, int, str, str]:
-    return (_seconds(up.option), up.cost, up.option.devices, up.option.id, up.place)
 
 
 def _step(live: Live, up: Up, delta: int) -> LadderStep:
@@ -140,7 +169,8 @@ def downs(live: Live, model: str, steps: int = STEPS) -> list[LadderStep]:
     if m.hold or any(not d.may_shrink for d in live.entries(model)):
         return found
     placed, vendors, domains = Counter(live.placed[model]), Counter(live.vendors[model]), Counter(live.domains[model])
-    work = {o.id: work_of(live, o) for o in live.options_of[model]}
+    runs = {g.option for g, ids in live.kept[model] if ids}
+    work = {o.id: work_of(live, o) for o in live.options_of[model] if o.id in runs}
     order = [
         (-(g.cost / per if (per := work.get(g.option or "", 0.0)) > 0 else LATE), g.preference, replica, g)
         for g, ids in live.kept[model]

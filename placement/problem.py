@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import Any
 
 from placement.nodes import Bin, Group, most_blocks, read_nodes
 from placement.shapes import blocks_of, legal, request
@@ -67,6 +68,7 @@ class Problem:
     option_index: dict[str, int] = field(default_factory=dict)
     kinds: dict[int, Kind] = field(default_factory=dict)  # per option, without its network
     model_of: list[int] = field(default_factory=list)  # per option
+    worths: dict[int, tuple[object, Any]] = field(default_factory=dict)  # per model: what its last counts were worth (`value`)
 
     @property
     def ways_of(self) -> list[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from placement.coverage import Rates, covered, shares_in_networks, tot
 from placement.problem import Problem
@@ -33,7 +34,8 @@ def routes_of(problem: Problem, assignments: Iterable[Assignment]) -> tuple[Rout
                 used[(option, network if within else "")] += n
         keys = sorted(used)
         supply = [(problem.options[problem.option_index[option]].rates(len(loads)), used[(option, network)]) for option, network in keys]
-        for (option, network), row in zip(keys, _shares(loads, within, supply, [n for _, n in keys]), strict=True):
+        rows = _shares(tuple(loads), within, tuple(supply), tuple(n for _, n in keys))
+        for (option, network), row in zip(keys, rows, strict=True):
             for b, y in enumerate(row):
                 if round(y, DIGITS) > 0:
                     role, bucket = (ROLES[b // half], b % half) if half else ("", b)
@@ -41,8 +43,12 @@ def routes_of(problem: Problem, assignments: Iterable[Assignment]) -> tuple[Rout
     return tuple(result)
 
 
-def _shares(loads: Rates, within: int, supply: list[tuple[tuple[float, ...], int]], networks: list[str]) -> list[tuple[float, ...]]:
-    """One and two options without a program: most models have no more."""
+Supply = tuple[tuple[tuple[float, ...], int], ...]
+
+
+@lru_cache(maxsize=16384)
+def _shares(loads: tuple[float, ...], within: int, supply: Supply, networks: tuple[str, ...]) -> list[tuple[float, ...]]:
+    """One and two options without a program: most models have no more. Kept from plan to plan, as most models stay as they are."""
     if not within and len(supply) == 1:
         rates, count = supply[0]
         total = tot(loads, rates)
@@ -55,7 +61,7 @@ def _shares(loads: Rates, within: int, supply: list[tuple[tuple[float, ...], int
     return list(shares_in_networks(loads, within, [(r, n, where) for (r, n), where in zip(supply, networks, strict=True)]))
 
 
-def _two(loads: Rates, supply: list[tuple[tuple[float, ...], int]]) -> list[tuple[float, ...]] | None:
+def _two(loads: Rates, supply: Supply) -> list[tuple[float, ...]] | None:
     """The first option takes what the second does worst, until it is full. None where that does not reach the covered share."""
     phi = covered(loads, supply)
     (one, most), (other, rest) = supply

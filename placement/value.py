@@ -57,7 +57,13 @@ def value(problem: Problem, starts: Sequence[int], stops: Sequence[int]) -> Valu
     for w in problem.ways:
         domains[w.model].add(w.domain)
     for m, rank in enumerate(problem.rank):
-        one = _model(problem, m, begun.get(m, []), domains[m], stops)
+        mine = tuple(begun.get(m, ()))
+        key = (mine, tuple(stops[i] for i in problem.groups_of[m]), len(domains[m]))
+        known = problem.worths.get(m)
+        if known is None or known[0] != key:
+            # From one set of counts to the next most models stay as they are.
+            known = problem.worths[m] = (key, _model(problem, m, mine, domains[m], stops))
+        one = known[1]
         disruption[rank] += one.disruption
         shortfall[rank] += one.shortfall
         lost[rank] += one.lost
@@ -74,7 +80,7 @@ def start_price(problem: Problem, option: int, cost: float) -> float:
     return problem.snapshot.policy.start_price * cost * (problem.options[option].start_seconds or 0.0) / START_UNIT
 
 
-def _model(problem: Problem, m: int, begun: list[tuple[int, int]], domains: set[str], stops: Sequence[int]) -> _Sum:
+def _model(problem: Problem, m: int, begun: Sequence[tuple[int, int]], domains: set[str], stops: Sequence[int]) -> _Sum:
     model, want, unit = problem.models[m], problem.wants[m], problem.unit
     result = _Sum()
     by_domain: Counter[str] = Counter()

@@ -134,7 +134,7 @@ def _rejected(facts: Facts, options: list[Option], best: float | None) -> tuple[
     carrying = {o.id for o in options if serves(live, o)}
     if not any(o.id in carrying for o, _ in lasting):
         return str(Reason.SLO_UNREACHABLE), "no size of it is known to serve the lengths that are asked within the SLO"
-    room = [(o, kind) for o, kind in kinds if o.id in carrying and _room(live, o, kind)]
+    room = [(o, kind) for o, kind in kinds if o.id in carrying and facts.room(o, kind)]
     if not room:
         o, c = lasting[at]
         free = facts.numbers(o, live.cells[c].pool)
@@ -146,11 +146,6 @@ def _rejected(facts: Facts, options: list[Option], best: float | None) -> tuple[
     if first is not None and all(bars.bar(live, o, kind[0]) is not None for o, kind in room[1:]):
         return str(first.reason), f"cheaper per replica, but {RULES.get(first.kind, first.kind)} forbids one more"
     return "NotNeeded", "cheaper per replica, but not for the work that is left to carry"
-
-
-def _room(live: Live, option: Option, kind: list[int]) -> bool:
-    need = live.need(option, kind[0])
-    return need is not None and any(live.free.best(c, need) is not None for c in kind)
 
 
 def _dearer(cost: float, best: float) -> tuple[str, str]:

@@ -29,7 +29,7 @@ LARGE = ("large_loose", "large_scarce", "xl_loose", "xl_scarce")
 
 
 # A shorter measurement says so by its counts: seeds of the smaller fleets, steps of the loops on small_* and on the others.
-SEEDS, STEPS, MID_STEPS = "BENCH_SEEDS", "BENCH_STEPS", "BENCH_MID_STEPS"
+SEEDS, STEPS, SCARCE_STEPS, MID_STEPS = "BENCH_SEEDS", "BENCH_STEPS", "BENCH_SCARCE_STEPS", "BENCH_MID_STEPS"
 
 
 def _number(name: str, default: int) -> int:
@@ -50,11 +50,12 @@ def deep(quick: bool) -> Iterator[Line]:
 
 def loops(quick: bool) -> Iterator[Line]:
     drift = ["--steps", "30" if quick else str(_number(STEPS, 10000))]
+    scarce = ["--steps", "30" if quick else str(_number(SCARCE_STEPS, _number(STEPS, 10000)))]
     mid = ["--steps", "3" if quick else str(_number(MID_STEPS, 200))]
     large = ["--steps", "12"]
     runs: list[list[str]] = [
         ["small_loose", *drift],
-        ["small_scarce", *drift],
+        ["small_scarce", *scarce],
         ["small_loose", "--noise", *mid],
         ["small_scarce", "--noise", *mid],
         ["mid_loose", "--kappa", "0", *mid],
