@@ -52,6 +52,7 @@ class Again:
     money: tuple[float, ...]
     bound: float
     memory: Memory
+    changed: tuple[int, ...]  # the problem's models that may change; the others stay as they are
 
 
 def attempt(fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], memory: object) -> Again | None:
@@ -83,7 +84,8 @@ def attempt(fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], me
     good = [(c, money) for c, money in found if money - bound <= NEAR * abs(money)]
     if not good:
         return None
-    return Again(tuple(c for c, _ in good), tuple(m for _, m in good), bound, kept)
+    moving = tuple(fleet.models[m] for m in changed)
+    return Again(tuple(c for c, _ in good), tuple(m for _, m in good), bound, kept, moving)
 
 
 def remembered(fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], hard: Floats, least: Floats) -> Memory | None:

@@ -93,11 +93,13 @@ def _near(
     if got is None:
         return None
     limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
+    moving = set(got.changed)
+    still = replace(problem, groups=[g if g.model in moving or not g.stoppable else replace(g, stoppable=False) for g in problem.groups])
     for columns, money in zip(got.choices, got.money, strict=True):
-        wanted = Targets(fleetform.targets(fleet, columns))
+        wanted = Targets({key: n for key, n in fleetform.targets(fleet, columns).items() if key[0] in moving})
         known = len(problem.ways)
         try:
-            counts = split(problem, wanted, engine, limits)
+            counts = split(still, wanted, engine, limits)
             if any(counts.starts):
                 bind(problem, counts.starts, counts.stops, counts.slots)
         except (SolverError, BindError):
