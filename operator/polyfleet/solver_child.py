@@ -119,7 +119,8 @@ def _solve(snapshot: Any, demand: Any, warm: Any, send: Send) -> Any:
     covered = placement.effective(demand, warm)
 
     def report(plan: Any) -> None:
-        send(INCUMBENT, plan)  # checked, as every plan that `plan` lets out
+        if not placement.check(snapshot, covered, plan):
+            send(INCUMBENT, plan)
 
     if warm is not None:
         held = _caches.pop(warm.cache.key, None) if isinstance(warm.cache, CacheToken) else None
