@@ -2,9 +2,12 @@
 
 An entry holds when all its labels, patterns, excluded labels and the installed count hold. Among the entries that hold, the one
 with the most label keys wins; two profiles that hold equally specifically own nothing, because a wrong guess costs more than an
-unused node. An entry whose labels hold while the installed count contradicts it, and that is more specific than every entry that
+unused node. An entry whose labels hold while what is installed contradicts it, and that is more specific than every entry that
 holds, makes the node belong to nobody: its labels and its devices tell different stories. A resource name alone never identifies
-silicon (three Ascend generations share one); it only tells an accelerator node from an ordinary one.
+silicon (three Ascend generations share one); it tells an accelerator node from an ordinary one, and it speaks *against* a profile:
+ - a node that advertises devices of other profiles and none of this one's is not this one's (that is how HAMi's nodes are told apart,
+   which carry one label and the chip in the resource name);
+ - a node that advertises whole devices of the winner and of another profile is mixed, and belongs to nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from enum import StrEnum
 from functools import lru_cache
 
 from hwprofiles.model import HardwareProfileSpec, MatchEntry
-from hwprofiles.resources import installed_devices
+from hwprofiles.resources import installed_devices, resource_names
+from hwprofiles.sharing import is_slice
+
+_REMEMBERED = 65536  # distinct nodes, by what matching looks at: far above any fleet's kinds of nodes
 
 
 class MatchReason(StrEnum):
@@ -26,6 +32,7 @@ class MatchReason(StrEnum):
     NO_ENTRY = "NoMatchingProfile"  # carries devices, but no entry holds
     AMBIGUOUS = "AmbiguousProfile"
     CONTRADICTION = "LabelsContradictDevices"
+    MIXED = "MixedDevices"  # whole devices of more than one profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,73 +49,123 @@ class NodeMatch:
 
 def match_node(profiles: Mapping[str, HardwareProfileSpec], labels: Mapping[str, str], capacity: Mapping[str, int]) -> NodeMatch:
     """The profile of a node with these labels and this capacity (`status.capacity`, withdrawn devices included)."""
-    full: list[tuple[int, str, int]] = []  # (label keys, profile, entry)
-    contradicted: list[tuple[int, str, int, int]] = []  # the same with the units that the entry wants
-    waiting: list[str] = []
-    tried: list[str] = []
-    for name in sorted(profiles):
-        spec = profiles[name]
-        installed = installed_devices(spec, capacity)
-        touched = installed is not None
-        for index, entry in enumerate(spec.match):
-            if not _labels_hold(entry, labels):
-                continue
-            touched = True
-            keys = len(_positive_keys(entry))
-            want = entry.units_per_node
-            if want is not None and installed is None:
-                waiting.append(name)
-            # A name that is left with 0 devices (the plugin is restarting) is unknown and contradicts nothing.
-            elif want is not None and installed and installed != want:
-                contradicted.append((keys, name, index, want))
-            else:
-                full.append((keys, name, index))
-        if touched and spec.match:
-            tried.append(name)
-    seen = _seen_labels(profiles, tried, labels)
-    best = max((keys for keys, _, _ in full), default=0)
-    against = [item for item in contradicted if item[0] > best]
-    if against:
-        top = max(item[0] for item in against)
-        _, name, index, want = min(item for item in against if item[0] == top)
-        have = installed_devices(profiles[name], capacity)
-        return NodeMatch(
-            None,
-            MatchReason.CONTRADICTION,
-            f"{_show(profiles[name].match[index], labels)} says {name} with {want} devices, but the node has {have} installed;"
-            f" profiles tried: {', '.join(tried)}; correct the label, or name the profile in an AcceleratorPool",
-            seen,
-            tuple(tried),
+    return Matcher(profiles).match(labels, capacity)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    profile: str
+    index: int
+    keys: int  # labels that it looks at: how specific it is
+    want: int = 0  # devices that it wants, where they contradict
+    other: str = ""  # the resource of another profile that contradicts it
+
+
+class Matcher:
+    """The same for many nodes: what was told for one is remembered for every node with the same labels (of those that any entry looks
+    at) and the same devices."""
+
+    def __init__(self, profiles: Mapping[str, HardwareProfileSpec]) -> None:
+        self._profiles = {name: profiles[name] for name in sorted(profiles)}
+        self._names = {name: frozenset(resource_names(spec)) for name, spec in self._profiles.items()}
+        entries = [entry for spec in self._profiles.values() for entry in spec.match]
+        self._keys = tuple(sorted({key for entry in entries for key in (*_positive_keys(entry), *(entry.not_labels or {}))}))
+        self._known = frozenset(name for names in self._names.values() for name in names)
+        self._whole = frozenset(
+            name
+            for profile, spec in self._profiles.items()
+            if spec.unit.kind != "slice"
+            for name in self._names[profile]
+            if not is_slice(name)
         )
-    if not full:
-        if not tried:
-            return NodeMatch(None, MatchReason.NO_DEVICES, "no resource or label of any profile")
-        if waiting:
-            names = " and ".join(sorted(set(waiting)))
-            text = f"labels fit {names}, but no device is advertised yet; is the device plugin running on this node?"
-            return NodeMatch(None, MatchReason.DEVICES_MISSING, text, seen, tuple(tried))
-        shown = ", ".join(f"{key}={value}" for key, value in seen) or "no known label"
-        return NodeMatch(
-            None,
-            MatchReason.NO_ENTRY,
-            f"{shown} fits no profile; profiles tried: {', '.join(tried)};"
-            " add a match entry to a HardwareProfile, or name the profile in an AcceleratorPool",
-            seen,
-            tuple(tried),
-        )
-    winners = sorted({name for keys, name, _ in full if keys == best})
-    if len(winners) > 1:
+        self._remembered: dict[tuple[object, ...], NodeMatch] = {}
+
+    def match(self, labels: Mapping[str, str], capacity: Mapping[str, int]) -> NodeMatch:
+        known = self._known
+        key = (tuple(map(labels.get, self._keys)), tuple(item for item in capacity.items() if item[0] in known))
+        found = self._remembered.get(key)
+        if found is None:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            found = self._remembered[key] = self._match(labels, capacity)
+        return found
+
+    def _foreign(self, profile: str, capacity: Mapping[str, int]) -> str:
+        """The first resource of whole devices that the node has and the profile does not know; "" if there is none."""
+        own = self._names[profile]
+        return next((name for name in sorted(capacity) if capacity[name] > 0 and name in self._whole and name not in own), "")
+
+    def _match(self, labels: Mapping[str, str], capacity: Mapping[str, int]) -> NodeMatch:
+        full: list[_Entry] = []
+        against: list[_Entry] = []
+        waiting: list[str] = []
+        tried: list[str] = []
+        for name, spec in self._profiles.items():
+            installed = installed_devices(spec, capacity)
+            foreign = self._foreign(name, capacity) if installed is None else ""
+            touched = installed is not None
+            for index, entry in enumerate(spec.match):
+                if not _labels_hold(entry, labels):
+                    continue
+                touched = True
+                keys, want = len(_positive_keys(entry)), entry.units_per_node
+                if foreign:
+                    against.append(_Entry(name, index, keys, other=foreign))
+                elif want is not None and installed is None:
+                    waiting.append(name)
+                # A name that is left with 0 devices (the plugin is restarting) is unknown and contradicts nothing.
+                elif want is not None and installed and installed != want:
+                    against.append(_Entry(name, index, keys, want))
+                else:
+                    full.append(_Entry(name, index, keys))
+            if touched and spec.match:
+                tried.append(name)
+        seen = _seen_labels(self._profiles, tried, labels)
+        best = max((item.keys for item in full), default=0)
+        strongest = max((item for item in against if item.keys > best), key=lambda item: item.keys, default=None)
+        if strongest is not None:
+            return NodeMatch(None, MatchReason.CONTRADICTION, self._contradiction(strongest, tried, labels, capacity), seen, tuple(tried))
+        if not full:
+            return _none(seen, tried, waiting)
+        winners = sorted({item.profile for item in full if item.keys == best})
         shown = ", ".join(f"{key}={value}" for key, value in seen)
-        return NodeMatch(
-            None,
-            MatchReason.AMBIGUOUS,
-            f"{shown} fits {' and '.join(winners)} equally well; make one match entry more specific,"
-            " or name the profile in an AcceleratorPool",
-            seen,
-            tuple(tried),
-        )
-    index = min(index for keys, name, index in full if keys == best)
-    return NodeMatch(winners[0], MatchReason.MATCHED, _show(profiles[winners[0]].match[index], labels), seen, tuple(tried), index)
+        if len(winners) > 1:
+            text = f"{shown} fits {' and '.join(winners)} equally well; make one match entry more specific, {_OR_NAME_IT}"
+            return NodeMatch(None, MatchReason.AMBIGUOUS, text, seen, tuple(tried))
+        if other := self._foreign(winners[0], capacity):
+            text = (
+                f"{shown} fits {winners[0]}, but the node also has {capacity[other]} of {other}, which is none of its resources:"
+                f" devices of different kinds on one node are told apart by nobody; separate them, {_OR_NAME_IT}"
+            )
+            return NodeMatch(None, MatchReason.MIXED, text, seen, tuple(tried))
+        index = min(item.index for item in full if item.keys == best)
+        text = _show(self._profiles[winners[0]].match[index], labels)
+        return NodeMatch(winners[0], MatchReason.MATCHED, text, seen, tuple(tried), index)
+
+    def _contradiction(self, item: _Entry, tried: list[str], labels: Mapping[str, str], capacity: Mapping[str, int]) -> str:
+        spec = self._profiles[item.profile]
+        shown, names = _show(spec.match[item.index], labels), ", ".join(tried)
+        if item.other:
+            says = f"{shown} says {item.profile}, but the node advertises {item.other} and no resource of that profile"
+        else:
+            have = installed_devices(spec, capacity)
+            says = f"{shown} says {item.profile} with {item.want} devices, but the node has {have} installed"
+        return f"{says}; profiles tried: {names}; correct the label, {_OR_NAME_IT}"
+
+
+_OR_NAME_IT = "or name the profile in an AcceleratorPool"
+
+
+def _none(seen: tuple[tuple[str, str], ...], tried: list[str], waiting: list[str]) -> NodeMatch:
+    if not tried:
+        return NodeMatch(None, MatchReason.NO_DEVICES, "no resource or label of any profile")
+    if waiting:
+        names = " and ".join(sorted(set(waiting)))
+        text = f"labels fit {names}, but no device is advertised yet; is the device plugin running on this node?"
+        return NodeMatch(None, MatchReason.DEVICES_MISSING, text, seen, tuple(tried))
+    shown = ", ".join(f"{key}={value}" for key, value in seen) or "no known label"
+    text = f"{shown} fits no profile; profiles tried: {', '.join(tried)}; add a match entry to a HardwareProfile, {_OR_NAME_IT}"
+    return NodeMatch(None, MatchReason.NO_ENTRY, text, seen, tuple(tried))
 
 
 def _positive_keys(entry: MatchEntry) -> tuple[str, ...]:

@@ -128,6 +128,11 @@ class Requirement(Model):
     min: Annotated[Word, Field(description="Lowest value that works.")]
 
 
+class EngineModel(Model):
+    model: Annotated[Text, Field(min_length=1, description="Exact model name, or a prefix with *.")]
+    min_version: Annotated[Word, Field(description="Lowest engine version that serves it, else EngineTooOld.")]
+
+
 class Engine(Model):
     image: Annotated[Image | None, Field(description="Container image.")] = None
     version: Annotated[Word | None, Field(description="Engine version of the image.")] = None
@@ -137,6 +142,7 @@ class Engine(Model):
     metrics: Annotated[Word | None, Field(description="Which engine's metric names it exports.")] = None
     config_style: Annotated[Literal["args", "json"], Field(description="Configured by arguments or by a file.")] = "args"
     requires: Annotated[tuple[Requirement, ...], Field(max_length=16, description="What a node must have, else DriverTooOld.")] = ()
+    models: Annotated[tuple[EngineModel, ...], Field(max_length=64, description="Models that need a version of the engine.")] = ()
 
 
 class Toleration(Model):
@@ -162,10 +168,7 @@ class SchedulerConvention(Model):
 class PodConventions(Model):
     runtime_class_name: Annotated[Word | None, Field(description="RuntimeClass; absent = the node's default.")] = None
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32, description="Tolerations of the vendor's usual taints.")] = ()
-    mounts: Annotated[
-        tuple[Mount, ...],
-        Field(max_length=16, description="Host paths; the namespace's Pod Security level must allow them."),
-    ] = ()
+    mounts: Annotated[tuple[Mount, ...], Field(max_length=16, description="Host paths, as far as Pod Security allows them.")] = ()
     per_scheduler: Annotated[
         dict[Word, SchedulerConvention] | None,
         Field(max_length=8, description="What each scheduler wants on the pod."),
@@ -212,6 +215,8 @@ class Throughput(Model):
     output_tokens: Annotated[Tokens | None, Field(description="Output tokens of a request.")] = None
     concurrency: Annotated[Positive | None, Field(description="Requests in flight.")] = None
     output_tokens_per_second: Annotated[Decimal | None, Field(description="Output tokens/s of the whole replica.")] = None
+    accepted_length: Annotated[Decimal | None, Field(description="Mean tokens per step with speculative decoding.")] = None
+    error_percent: Annotated[Decimal | None, Field(description="Half width of the 95 % confidence interval, percent of the rate.")] = None
     ttft: Annotated[Duration | None, Field(description="Time to the first token.")] = None
     itl: Annotated[Duration | None, Field(description="Time between tokens.")] = None
     footprint: Annotated[Quantity | None, Field(description="Memory of one replica over all its devices.")] = None

@@ -10,6 +10,20 @@ from collections.abc import Iterable, Mapping
 
 from hwprofiles.model import HardwareProfileSpec, ResourceAlias
 
+# Kubernetes' own name for "one device of this class" (k8s.io/api, resource/v1, ResourceDeviceClassPrefix).
+CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
+
+
+def class_resource(device_class: str) -> str:
+    """The name under which devices of a DeviceClass are counted: a pod may request it, and no plugin advertises it."""
+    return CLASS_PREFIX + device_class
+
+
+def resource_names(spec: HardwareProfileSpec) -> tuple[str, ...]:
+    """Every name of the profile's devices, in its own order; the name of its DeviceClass last."""
+    names = tuple(alias.name for alias in spec.resources)
+    return names if spec.dra is None else (*names, class_resource(spec.dra.device_class))
+
 
 def advertised_alias(spec: HardwareProfileSpec, allocatable: Mapping[str, int], capacity: Mapping[str, int]) -> ResourceAlias | None:
     """The alias that pods on this node must request: the first found in allocatable, else in capacity, with devices if any has."""
@@ -25,12 +39,14 @@ def advertised_alias(spec: HardwareProfileSpec, allocatable: Mapping[str, int], 
 
 
 def installed_devices(spec: HardwareProfileSpec, capacity: Mapping[str, int]) -> int | None:
-    """Devices on the node, counted under one alias; None if it advertises none of them."""
+    """Devices on the node, counted under one name; None if it shows none of them."""
     alias = advertised_alias(spec, capacity, capacity)
-    return None if alias is None else capacity.get(alias.name, 0)
+    if alias is not None:
+        return capacity.get(alias.name, 0)
+    return capacity.get(class_resource(spec.dra.device_class)) if spec.dra is not None else None
 
 
 def held_devices(spec: HardwareProfileSpec, requests: Iterable[Mapping[str, int]]) -> int:
-    """Devices that pods with these requests hold, over all aliases."""
-    names = {alias.name for alias in spec.resources}
+    """Devices that pods with these requests hold, over all names."""
+    names = frozenset(resource_names(spec))
     return sum(amount for request in requests for name, amount in request.items() if name in names)

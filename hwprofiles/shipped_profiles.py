@@ -1,50 +1,83 @@
-"""Reads profile files: whole HardwareProfile objects in YAML, as the chart's ConfigMap carries them."""
+"""Reads profile files: whole HardwareProfile objects in YAML, as the chart's ConfigMap carries them.
+
+A file is refused as a whole, with its name, the field, the value and what is allowed. Names must be unique in a folder, and a key
+unique in its mapping: YAML parsers take the last of two equal keys in silence, which loses a block that somebody pasted twice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from hwprofiles.explain import explain
 from hwprofiles.model import HardwareProfileSpec
 from hwprofiles.schema import SchemaError
 
 SHIPPED = Path(__file__).parent / "shipped"
 API_VERSION = "polyfleet.io/v1alpha1"
+# libyaml reads ten times as fast; a build of PyYAML without it is only slower.
+_Base: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """Safe YAML whose mappings have no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice in one mapping", key.start_mark)
+                seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return found
 
 
 def load_objects(folder: Path = SHIPPED) -> dict[str, dict[str, Any]]:
-    """Raw objects by name, of every *.yaml in the folder."""
+    """Raw objects by name, of every *.yaml in the folder. Raises SchemaError that names the file."""
+    return read_objects((path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml")))
+
+
+def read_objects(files: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """Raw objects by name, of (file name, text). Raises SchemaError that names the file, and both files where a name is defined twice."""
     objects: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    origin: dict[str, str] = {}
+    for where, text in files:
         try:
-            documents = [item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item is not None]
-        except yaml.YAMLError as error:
-            raise SchemaError(f"{path.name}: not YAML: {error}") from error
+            documents = [item for item in yaml.load_all(text, Loader=_Loader) if item is not None]
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            # ValueError: a timestamp such as 2026-13-45, which YAML takes for a date.
+            raise SchemaError(f"{where}: not YAML: {error}") from error
         for item in documents:
             if not isinstance(item, dict) or item.get("kind") != "HardwareProfile" or item.get("apiVersion") != API_VERSION:
-                raise SchemaError(f"{path.name}: every document must be a HardwareProfile of {API_VERSION}")
-            name = (item.get("metadata") or {}).get("name")
+                raise SchemaError(f"{where}: every document must be a HardwareProfile of {API_VERSION}")
+            metadata = item.get("metadata")
+            name = metadata.get("name") if isinstance(metadata, dict) else None
             if not isinstance(name, str) or not name:
-                raise SchemaError(f"{path.name}: metadata.name is missing")
+                raise SchemaError(f"{where}: metadata.name is missing; allowed: a DNS name such as nvidia-h100-sxm")
             if name in objects:
-                raise SchemaError(f"{path.name}: HardwareProfile {name} is defined twice in {folder.name}")
-            objects[name] = item
+                raise SchemaError(
+                    f"{where}: HardwareProfile {name} is defined twice, first in {origin[name]}; rename or remove one of them"
+                )
+            objects[name], origin[name] = item, where
     return objects
+
+
+def parse_profile(name: str, item: dict[str, Any]) -> HardwareProfileSpec:
+    """The spec of one raw object. Raises SchemaError with every field that does not fit, its value and what is allowed."""
+    try:
+        return HardwareProfileSpec.parse(item.get("spec"))
+    except ValidationError as error:
+        raise SchemaError(f"HardwareProfile {name}: {'; '.join(explain(error, 'spec'))}") from error
 
 
 def load_profiles(folder: Path) -> dict[str, HardwareProfileSpec]:
     """Specs by name, of every *.yaml in the folder."""
-    specs: dict[str, HardwareProfileSpec] = {}
-    for name, item in load_objects(folder).items():
-        try:
-            specs[name] = HardwareProfileSpec.parse(item.get("spec"))
-        except ValidationError as error:
-            lines = "; ".join(f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-            raise SchemaError(f"HardwareProfile {name}: {lines}") from error
-    return specs
+    return {name: parse_profile(name, item) for name, item in load_objects(folder).items()}
 
 
 def load_shipped(*, sandbox: bool = True) -> dict[str, HardwareProfileSpec]:

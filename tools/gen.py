@@ -1,9 +1,9 @@
 """Regenerate everything that is generated, or (`--check`) fail with the diff if anything differs from its source.
 
 Sources → results: pydantic models → crds/, the chart's copy of them, docs/reference/ and the FleetPolicy part of the values
-schema; hwprofiles/shipped → the chart's copy; the device plugin's .proto → its Python module; the chart's values model →
-values.schema.json; the list of stages and rooms → docs/img/architecture.svg. `--check` also lints the chart with the real helm where
-the sandbox's binaries are built.
+schema; hwprofiles/shipped → the chart's copy and the tables of docs/hardware.md; the device plugin's .proto → its Python module; the
+chart's values model → values.schema.json; the list of stages and rooms → docs/img/architecture.svg. `--check` also lints the chart with
+the real helm where the sandbox's binaries are built.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import chart_values, draw_architecture, gen_crds, gen_reference
+from tools import chart_values, draw_architecture, gen_crds, gen_hardware, gen_reference
 from tools.paths import ROOT
 
 Files = dict[Path, str]
@@ -50,7 +50,15 @@ def protocol() -> Files:
     return dict(proto.generate())
 
 
-GENERATORS: tuple[Callable[[], Files], ...] = (crds, reference, profiles, values_schema, protocol, draw_architecture.generate)
+GENERATORS: tuple[Callable[[], Files], ...] = (
+    crds,
+    reference,
+    profiles,
+    values_schema,
+    protocol,
+    draw_architecture.generate,
+    gen_hardware.generate,
+)
 OWNED = ("crds", "charts/polyfleet/files/crds", "charts/polyfleet/files/profiles", "docs/reference")
 
 

@@ -33,6 +33,7 @@ class HardwareProfileStatus(StatusModel):
     data_summary: Annotated[Literal["Measured", "Published", "Estimated", "None"] | None, Field(description="Best evidence.")] = None
     oldest_evidence: Annotated[ShortText | None, Field(description="Date of the oldest entry.")] = None
     edited_fields: Annotated[tuple[Text, ...], Field(max_length=256, description="Fields that somebody edited.")] = ()
+    ignored: Annotated[tuple[Text, ...], Field(max_length=32, description="Entries that planning leaves out, and why.")] = ()
     conditions: Conditions = ()
 
 
