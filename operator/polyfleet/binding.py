@@ -8,6 +8,7 @@ lifted when those who leave are gone and the devices are free.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ from polyfleet.children import Child, condition_true
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import device_names, devices_of, node_of, reserved
+from polyfleet.outdated import runs_where
+from polyfleet.render.deployment import Rendered
+from polyfleet.snapshot import standings
 from polyfleet.state import PodState
 
 FIRST_DELAY_SECONDS = 5
@@ -40,22 +44,58 @@ class Slot:
         return not self.start.after
 
 
-def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
-    """The starts of one model, in the plan's order."""
-    own = [start for start in plan.starts if start.model == view.key]
-    pools = {cell.name: cell.pool for cell in inputs.snapshot.cells} if own else {}
-    found: list[Slot] = []
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Which child takes a start: "" if none can, and the revision of its replicas."""
+
+    start: Start
+    pool: str
+    child: str
+    revision: str
+
+
+def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start]) -> tuple[Home, ...]:
+    """The starts of one model, in the plan's order. `pools`: of each cell.
+
+    A start makes a replica of the wanted revision, with one exception: a replica of an outdated child that died is replaced in that child,
+    as its ReplicaSet would do it, wherever the old template can run in place of the new one.
+    """
+    own = [start for start in starts if start.model == view.key]
+    gaps = {} if view.hold or not own else _gaps(view)
+    found: list[Home] = []
     for start in own:
         pool = pools[start.cell]
-        if view.hold:
-            stored = view.stored_child(start.option, pool)
-            name = stored.name if stored is not None else None
+        rendered = None if view.hold else view.child_for(start.option, pool)
+        child = view.stored_child(start.option, pool) if view.hold else _gap(view, gaps, start.option, pool, rendered)
+        if child is not None:
+            found.append(Home(start, pool, child.name, child.revision))
         else:
-            rendered = view.child_for(start.option, pool)
-            name = rendered.name if rendered is not None else None
-        if name is not None:
-            found.append(Slot(name, pool, start.node, start))
+            found.append(Home(start, pool, rendered.name if rendered else "", rendered.revision if rendered else ""))
     return tuple(found)
+
+
+def _gaps(view: ModelView) -> dict[str, int]:
+    """Replicas that each outdated child asks for and does not have: neither staying nor leaving by our own word."""
+    there: Counter[str] = Counter(item.child.name for item in standings(view) if not item.pod.deleting)
+    return {c.name: c.deployment.replicas - there[c.name] for c in view.children if c.name in view.outdated and not c.deployment.deleting}
+
+
+def _gap(view: ModelView, gaps: dict[str, int], option: str, pool: str, wanted: Rendered | None) -> Child | None:
+    for child in view.children:
+        fits = child.option == option and child.pool == pool and wanted is not None and runs_where(child, wanted.template)
+        if gaps.get(child.name, 0) > 0 and fits:
+            gaps[child.name] -= 1
+            return child
+    return None
+
+
+def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
+    """The starts of one model that have a child to be made in, in the plan's order."""
+    if not any(start.model == view.key for start in plan.starts):
+        return ()
+    pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
+    found = homes(view, pools, plan.starts)
+    return tuple(Slot(home.child, home.pool, home.start.node, home.start) for home in found if home.child)
 
 
 def rests(child: Child, now: str | None) -> bool:

@@ -7,11 +7,12 @@ unfinished pod (they hold devices, whoever owns them) and the finished pods of o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from polyfleet import parse
+from polyfleet import parse, parse_dra
 from polyfleet.client import Client
 from polyfleet.queue import Clock
 from polyfleet.reflector import Reflector, Source, Timing
@@ -19,6 +20,7 @@ from polyfleet.resources import (
     ACCELERATOR_POOLS,
     BUDGETS,
     DEPLOYMENTS,
+    DEVICE_CLASSES,
     FLEET_POLICIES,
     HARDWARE_PROFILES,
     MODEL_DEPLOYMENTS,
@@ -27,6 +29,8 @@ from polyfleet.resources import (
     PLACEMENT_PLANS,
     PODS,
     REPLICA_SETS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SERVICES,
     Resource,
 )
@@ -57,12 +61,18 @@ def sources() -> tuple[Source[Any], ...]:
         Source("poddisruptionbudgets", BUDGETS, parse.named),
     )
     own = tuple(Source(resource.plural, resource, partial(parse.custom, resource.kind)) for resource in OWN_KINDS)
+    dra = (
+        Source("resourceslices", RESOURCE_SLICES, parse_dra.resource_slice, optional=True),
+        Source("resourceclaims", RESOURCE_CLAIMS, parse_dra.resource_claim, optional=True, everywhere=True),
+        Source("deviceclasses", DEVICE_CLASSES, parse_dra.device_class, optional=True),
+    )
     return (
         Source("nodes", NODES, parse.node),
-        Source("pods", PODS, parse.pod, field_selector=UNFINISHED),
+        Source("pods", PODS, parse.pod, field_selector=UNFINISHED, everywhere=True),
         Source("pods-finished", PODS, parse.pod, field_selector=FINISHED, label_selector=OURS),
         *children,
         *own,
+        *dra,
     )
 
 
@@ -82,9 +92,10 @@ class Cache:
         self._clock = clock
         self._pulse = asyncio.Event()
         self._reflectors: dict[str, list[Reflector[Any]]] = {}
+        self._merged: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}  # what was read -> the same as one
         for source in sources():
-            # Pods count for their devices wherever they run, so they are always read from the whole cluster.
-            everywhere = not source.resource.namespaced or source.name == "pods" or not namespaces
+            # Pods and claims count for their devices wherever they are, so they are always read from the whole cluster.
+            everywhere = not source.resource.namespaced or source.everywhere or not namespaces
             self._reflectors[source.name] = [
                 Reflector(client, source, namespace, changed, self._moved, clock, timing or Timing(), seed)
                 for namespace in (("",) if everywhere else namespaces)
@@ -155,9 +166,14 @@ class Cache:
     def watch_ages(self) -> dict[str, float]:
         """Seconds since the API server last said anything, per source."""
         now = self._clock()
-        return {name: max(now - r.last_contact for r in group) for name, group in self._reflectors.items()}
+        living = {name: [r for r in group if not r.resting] for name, group in self._reflectors.items()}
+        return {name: max(now - r.last_contact for r in group) for name, group in living.items() if group}
 
     # ---- reading
+
+    def reader(self, source: str) -> Reflector[Any]:
+        """The first reader of a source, by the source's name."""
+        return self._reflectors[source][0]
 
     def find(self, kind: str, namespace: str, name: str) -> Any:
         """The cached value of one object, or None."""
@@ -188,8 +204,14 @@ class Cache:
         return (reflector for reflector in self._all() if reflector.source.resource.kind == kind)
 
     def _sorted(self, *resources: Resource) -> tuple[Any, ...]:
-        merged = {key: state for resource in resources for r in self._of_kind(resource.kind) for key, state in r.items.items()}
-        return tuple(merged[key] for key in sorted(merged))
+        """The content of all readers of these resources, sorted: the same tuple, and the same objects in it, until something changes."""
+        readers = [r for resource in resources for r in self._of_kind(resource.kind)]
+        parts = tuple(r.values() for r in readers)
+        name = "/".join(resource.kind for resource in resources)
+        known = self._merged.get(name)
+        if known is None or len(known[0]) != len(parts) or any(a is not b for a, b in zip(known[0], parts, strict=True)):
+            known = self._merged[name] = (parts, merged(readers))
+        return known[1]
 
     def observe(self) -> Observed:
         """Everything, as one frozen value; no waiting inside, so no half-seen change."""
@@ -207,4 +229,30 @@ class Cache:
             services=self._sorted(SERVICES),
             budgets=self._sorted(BUDGETS),
             unknown=self.unknown(),
+            slices=self._sorted(RESOURCE_SLICES),
+            claims=self._sorted(RESOURCE_CLAIMS),
+            device_classes=self._sorted(DEVICE_CLASSES),
         )
+
+
+def merged(readers: Sequence[Reflector[Any]]) -> tuple[Any, ...]:
+    """One sorted tuple of all; of an object in several the last reader's counts. Made for one large reader and some small ones."""
+    filled = [reader for reader in readers if reader.items]
+    if not filled:
+        return ()
+    if len(filled) == 1:
+        return filled[0].values()
+    first, rest = filled[0], filled[1:]
+    if sum(len(reader.items) for reader in rest) > 64:
+        together = {key: state for reader in filled for key, state in reader.items.items()}
+        return tuple(together[key] for key in sorted(together))
+    keys, values = list(first.keys()), list(first.values())
+    for reader in rest:
+        for key, state in reader.items.items():
+            at = bisect_left(keys, key)
+            if at < len(keys) and keys[at] == key:
+                values[at] = state
+            else:
+                keys.insert(at, key)
+                values.insert(at, state)
+    return tuple(values)

@@ -58,12 +58,15 @@ def build(
         if not pool.nodes:
             group = _Group("", "", pool.shared)
             cells[group.name(pool.name)] = _cell(fleet, pool, group, never_combined)
+        held_under = frozenset(device_names(pool.profile))
+        groups: dict[_Group, str] = {}
         for node in pool.nodes:
             group = _group(pool, node)
-            name = group.name(pool.name)
-            if name not in cells:
+            name = groups.get(group, "")
+            if not name:
+                name = groups[group] = group.name(pool.name)
                 cells[name] = _cell(fleet, pool, group, never_combined)
-            nodes.append(_node(fleet, pool, node, cells[name], ours, gone))
+            nodes.append(_node(fleet, held_under, node, cells[name], ours, gone))
     return tuple(cells[name] for name in sorted(cells)), tuple(sorted(nodes, key=lambda node: node.name))
 
 
@@ -72,7 +75,7 @@ def _group(pool: Pool, node: FleetNode) -> _Group:
     topology = pool.profile.topology if pool.profile is not None else None
     domain = topology.domain_label if topology is not None else None
     labels: Mapping[str, str] = node.state.labels
-    return _Group(labels.get(key, ""), labels.get(domain, "") if domain else "", pool.shared or bool(node.shared))
+    return _Group(labels.get(key, ""), labels.get(domain, "") if domain else "", node.sharing)
 
 
 def _cell(fleet: Fleet, pool: Pool, group: _Group, never_combined: Collection[int]) -> Cell:
@@ -105,9 +108,7 @@ def _cell(fleet: Fleet, pool: Pool, group: _Group, never_combined: Collection[in
     )
 
 
-def _node(fleet: Fleet, pool: Pool, node: FleetNode, cell: Cell, ours: Collection[str], gone: Collection[str]) -> Node:
-    assert pool.profile is not None
-    names = device_names(pool.profile)
+def _node(fleet: Fleet, names: Collection[str], node: FleetNode, cell: Cell, ours: Collection[str], gone: Collection[str]) -> Node:
     pods = [pod for pod in fleet.held.of(node.name) if devices_of(pod, names) and pod.uid not in gone]
     return Node(
         name=node.name,

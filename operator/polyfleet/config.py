@@ -32,6 +32,7 @@ class Config:
     resync_s: float = 300.0  # every resource is listed anew, and a cycle runs, this often
     solver_deadline_s: float = 60.0  # wall clock of one solve before the child is killed
     solver_memory_mib: int = 4096  # address space of the solver's child; 0 = no limit
+    image: str = ""  # this operator's own, which the readers of volumes run (`volume_shape`); "": none is created
     identity: str = ""
 
 
@@ -54,6 +55,7 @@ def load(environ: Mapping[str, str]) -> Config:
         resync_s=_number(environ, "POLYFLEET_RESYNC", base.resync_s, 10, 86400),
         solver_deadline_s=_number(environ, "POLYFLEET_SOLVER_DEADLINE", base.solver_deadline_s, 1, 3600),
         solver_memory_mib=int(_number(environ, "POLYFLEET_SOLVER_MEMORY_MIB", base.solver_memory_mib, 0, 1 << 20, whole=True)),
+        image=environ.get("POLYFLEET_IMAGE", "").strip(),
         identity=environ.get("POD_NAME") or socket.gethostname(),
     )
 

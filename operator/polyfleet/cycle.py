@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from placement.types import Plan, Warm
-from polyfleet import decide, seed
+from polyfleet import decide, seed, volume_pod, volume_shape
 from polyfleet.actions import Report
 from polyfleet.apply import Applier, Written
 from polyfleet.cache import REQUIRED, Cache
@@ -76,6 +76,7 @@ class Cycle:
     metrics: Metrics
     clock: Clock
     plans: PlanWriter
+    image: str = ""  # the operator's own, for the readers of volumes
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
     now: Callable[[], str] = field(default=lambda: now())  # the wall clock, as the API writes it
     solution: Solution = field(default_factory=Solution)
@@ -110,17 +111,22 @@ class Cycle:
         observed, inputs, decision, moment = decided.observed, decided.inputs, decided.decision, decided.moment
         plan = decision.plan
         actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment, kept=decision.kept)
-        actions = replace(actions, deletes=(*actions.deletes, *judge.outdated(decision)))
+        shipped = seed.restore(self.seeded, observed)
+        readers, read = volume_pod.acts(observed, inputs.readable(), self.image)
+        actions = replace(
+            actions, deletes=(*actions.deletes, *read, *judge.outdated(decision)), applies=(*shipped, *actions.applies, *readers)
+        )
         written = await self.applier.carry_out(actions)
         if decision.moves:
             self.metrics.moved(decision.moves, self.solution.trigger)
         refusals = (*actions.failed, *written.refusals)
         report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment, refusals=refusals, told=decision.told)
-        report = seed.annotate(report, self.seeded)
+        report = seed.annotate(report, self.seeded, observed)
         await self.applier.write_statuses((*report.statuses, *judge.statuses(decision, inputs, moment, refusals)), written)
         told = await self.events.post(report.events)
 
-        if any(pod.finished for pod in observed.pods):  # rejected replicas are retried after a pause, and no event tells its end
+        # Rejected replicas are retried after a pause, and no event tells its end.
+        if any(pod.finished and not volume_shape.is_reader(pod) for pod in observed.pods):
             self.queue.mark_later("rejected", RETRY_LOOK_S)
         self.metrics.reported(observed, report)
         self._wake(plan, written)

@@ -36,7 +36,7 @@ def verify(fleet: Fleet, item: Standing) -> Verdict:
         return Verdict(NOT_REPORTED, f"node {pod.node} cannot be read")
     profile = fleet.profiles.get(planned)
     if profile is None:
-        return Verdict(NOT_REPORTED, f"HardwareProfile {planned} cannot be read")
+        return Verdict(NOT_REPORTED, f"HardwareProfile {planned} does not exist or cannot be read")
     found = _profile_of(fleet, pod.node)
     if not found:
         return Verdict(NOT_REPORTED, f"no profile matches the labels of node {pod.node}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hwprofiles.trust import Fault as ProfileFault
 from placement.types import Demand, Snapshot
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children
@@ -32,6 +33,7 @@ class ModelView:
     rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
     frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer
     superseded: frozenset[str] = frozenset()  # frozen pods that leave once their replacement serves
+    outdated: frozenset[str] = frozenset()  # children of another revision through no change of the spec: their replicas stay
     doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
 
     @property
@@ -54,6 +56,12 @@ class Inputs:
     fleet: Fleet
     children: Children
     models: Mapping[str, ModelView] = field(default_factory=dict)
+    profile_faults: tuple[ProfileFault, ...] = ()  # entries of profiles that planning leaves out, or uses and flags
+
+    def readable(self) -> list[tuple[CustomState, ModelDeploymentSpec]]:
+        """Models whose volumes may be asked for the shape of the weights: somebody wants replicas of them. Sorted."""
+        found = [self.models[key] for key in sorted(self.models)]
+        return [(view.state, view.spec) for view in found if view.spec is not None and view.accepted is None and not view.spec.suspend]
 
     @property
     def policy(self) -> FleetPolicySpec:

@@ -7,10 +7,12 @@ Pods count whoever owns them, and terminating ones count until they are gone: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hwprofiles import HardwareProfileSpec, shared_reason
+from hwprofiles.resources import resource_names
+from hwprofiles.versions import older
 from polyfleet import naming
 from polyfleet.state import NodeState, PodState, Taint
 
@@ -68,43 +70,39 @@ def reserved(pod: PodState) -> bool:
     return naming.GATE in pod.gates and not pod.node and not pod.pinned_node and bool(node_of(pod))
 
 
-def held_index(pods: Iterable[PodState]) -> HeldIndex:
-    by_node: dict[str, list[PodState]] = {}
-    for pod in pods:
-        if pod.finished or not pod.requests:
-            continue
-        node = node_of(pod)
-        if node:
-            by_node.setdefault(node, []).append(pod)
-    return HeldIndex({node: tuple(sorted(found, key=lambda p: (p.namespace, p.name, p.uid))) for node, found in by_node.items()})
+def holds(pod: PodState) -> bool:
+    """Whether it holds devices where it is."""
+    return bool(pod.requests) and not pod.finished
 
 
 def device_names(profile: HardwareProfileSpec) -> tuple[str, ...]:
     """Every name under which a pod may hold one of these devices."""
-    names = [alias.name for alias in profile.resources]
-    return (*names, *(f"{name}{_SHARED_SUFFIX}" for name in names))
+    names = resource_names(profile)
+    return (*names, *(f"{alias.name}{_SHARED_SUFFIX}" for alias in profile.resources))
 
 
-def devices_of(pod: PodState, names: Iterable[str]) -> int:
-    return sum(pod.requests.get(name, 0) for name in names)
+def devices_of(pod: PodState, names: Collection[str]) -> int:
+    return sum([count for name, count in pod.requests.items() if name in names])
 
 
-def sharing(node: NodeState, profile: HardwareProfileSpec) -> str | None:
-    """Why the node's devices are not whole ones; None if they are.
+def sharing(node: NodeState, profile: HardwareProfileSpec, names: Collection[str] = ()) -> str | None:
+    """Why the node's devices are not whole ones; None if they are. `names`: `device_names(profile)`, if the caller has them.
 
     Only the profile's own resources are looked at: MIG slices beside whole GPUs leave the whole ones whole.
     """
     if profile.unit.kind == "slice":
         return None
-    amounts = {
-        name: max(node.capacity.get(name, 0), node.allocatable.get(name, 0))
-        for name in device_names(profile)
-        if name in node.capacity or name in node.allocatable
-    }
+    own = names or device_names(profile)
+    amounts = {name: count for name, count in node.capacity.items() if name in own}
+    for name, count in node.allocatable.items():
+        if name in own and count > amounts.get(name, -1):
+            amounts[name] = count
     return shared_reason(profile, node.labels, amounts)
 
 
 def intolerable(node: NodeState, tolerations: Iterable[Toleration]) -> tuple[Taint, ...]:
+    if not node.taints:
+        return ()
     given = tuple(tolerations)
     return tuple(
         taint
@@ -118,6 +116,8 @@ def intolerable(node: NodeState, tolerations: Iterable[Toleration]) -> tuple[Tai
 def driver_fault(node: NodeState, profile: HardwareProfileSpec) -> str:
     """What every engine of the profile misses on this node, in words; "" if one of them can run. An absent label is unknown, not old."""
     faults: list[str] = []
+    if not any(engine.requires for engine in (profile.engines or {}).values()):
+        return ""
     for name, engine in sorted((profile.engines or {}).items()):
         unmet = [item for item in engine.requires if item.node_label in node.labels and _below(node.labels[item.node_label], item.min)]
         if not unmet:
@@ -128,8 +128,7 @@ def driver_fault(node: NodeState, profile: HardwareProfileSpec) -> str:
 
 def _below(have: str, least: str) -> bool:
     """Compared number by number; text that is no version is never called old."""
-    numbers = [[int(part) if part.isdecimal() else -1 for part in text.split(".")] for text in (have, least)]
-    return -1 not in numbers[0] and numbers[0] < numbers[1]
+    return older(have, least) is True
 
 
 def exclusion(node: NodeState, resource: str, profile: HardwareProfileSpec, tolerations: Iterable[Toleration]) -> str:

@@ -121,6 +121,7 @@ async def lead(
             metrics,
             clock,
             PlanWriter(client, cache, expectations),
+            image=config.image,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(lease.keep(), name="lease")

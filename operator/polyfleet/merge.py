@@ -7,13 +7,19 @@ on a hash seed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from hwprofiles import HardwareProfileSpec, Throughput
+from hwprofiles.estimate.formats import support
+from hwprofiles.model import Engine
 from hwprofiles.schema import decimal
+from hwprofiles.versions import minimum_version, older
 from polyfleet.api import ModelDeploymentSpec
-from polyfleet.api.modeldeployment import ModelShape, Parallelism, Variant
+from polyfleet.api.modeldeployment import Parallelism, Variant
+from polyfleet.shapes import Known
 
 DEFAULT_VARIANT = "default"
 AUTO = "auto"
@@ -44,22 +50,30 @@ class Wanted:
     uri: str
     served_name: str
     model_revision: str
-    precision: str | None
+    precision: str | None  # as declared
     secret_name: str
     footprint: str | None  # as declared
-    shape: ModelShape | None
+    known: Known
     parallelism: Parallelism
     engine: str
-    engine_version: str | None
+    engine_version: str | None  # of the profile's image; None = not known, as with an image of the user's
     image: str
     args: tuple[str, ...]
     env: tuple[EnvItem, ...]
-    entry: Throughput | None  # the best throughput entry for it
 
     @property
     def model_id(self) -> str:
         """The model's name as throughput entries write it: the URI without its scheme."""
         return strip_scheme(self.uri)
+
+    @property
+    def number_format(self) -> str | None:
+        """What data is looked up under: see `number_format`."""
+        return number_format(self.profile, self.precision, self.known)
+
+    def entries(self) -> tuple[Throughput, ...]:
+        """Throughput entries of this model, engine and number format, of whatever version and layout, in the profile's order."""
+        return entries_of(self.profile, self.known, self.engine, self.number_format)
 
 
 def strip_scheme(uri: str) -> str:
@@ -91,25 +105,31 @@ def merge_env(*layers: tuple[EnvItem, ...]) -> tuple[EnvItem, ...]:
     return tuple(merged.values())
 
 
-def best_entry(profile: HardwareProfileSpec, model_id: str, engine: str, precision: str | None) -> Throughput | None:
-    """The entry with the highest throughput for this model and engine; ties by its place in the profile."""
-    best: Throughput | None = None
-    for entry in profile.throughput:
-        if entry.model != model_id or entry.engine != engine:
-            continue
-        if precision is not None and entry.precision is not None and entry.precision != precision:
-            continue
-        if best is None or _rate(entry) > _rate(best):
-            best = entry
-    return best
+def number_format(profile: HardwareProfileSpec, declared: str | None, known: Known) -> str | None:
+    """The declared one, else that of the published weights, if this profile says anything of it. An engine on a device that does not know
+    the format converts while loading, to what nobody declared: then data of every format counts (None)."""
+    if declared is not None:
+        return declared
+    return known.precision if known.precision is not None and support(known.precision, profile.dtypes or {}) is not None else None
 
 
-def _rate(entry: Throughput) -> Any:
+def entries_of(profile: HardwareProfileSpec, known: Known, engine: str, precision: str | None) -> tuple[Throughput, ...]:
+    return tuple(
+        entry
+        for entry in profile.throughput
+        if entry.model in known.names and entry.engine == engine and (None in (precision, entry.precision) or entry.precision == precision)
+    )
+
+
+def rate(entry: Throughput) -> Decimal:
     return decimal(entry.output_tokens_per_second or "0")
 
 
-def choose_engine(profile: HardwareProfileSpec, wanted: str, model_id: str, precision: str | None, image: str | None) -> str | None:
-    """The engine's name. `auto`: the best throughput entry for this model, tie -> first name; only engines that can be started."""
+def choose_engine(
+    profile: HardwareProfileSpec, wanted: str, known: Known, precision: str | None, image: str | None, covers: Callable[[Throughput], bool]
+) -> str | None:
+    """The engine's name. `auto`: the best throughput entry for this model that covers the load, else the best that does not; tie -> vllm,
+    then first name; only engines that can be started, and one that is too old for the model only if every other is."""
     engines = profile.engines or {}
     if wanted != AUTO:
         return wanted if wanted in engines or image is not None else None
@@ -119,8 +139,19 @@ def choose_engine(profile: HardwareProfileSpec, wanted: str, model_id: str, prec
     if not usable:
         return None
 
-    def rate(name: str) -> Any:
-        entry = best_entry(profile, model_id, name, precision)
-        return decimal("0") if entry is None else _rate(entry)
+    def order(name: str) -> tuple[bool, Decimal, Decimal, bool, str]:
+        entries = entries_of(profile, known, name, precision)
+        best = max((rate(entry) for entry in entries), default=Decimal(0))
+        covering = max((rate(entry) for entry in entries if covers(entry)), default=Decimal(0))
+        return image is None and bool(too_old(engines[name], known)), -covering, -best, name != "vllm", name
 
-    return min(usable, key=lambda name: (-rate(name), name))
+    return min(usable, key=order)
+
+
+def too_old(engine: Engine, known: Known) -> str:
+    """The lowest engine version that serves the model, if the profile's is below it; else "". What cannot be compared is not judged."""
+    for name in known.names:
+        least = minimum_version(engine, name)
+        if least is not None:
+            return least if engine.version is not None and older(engine.version, least) else ""
+    return ""

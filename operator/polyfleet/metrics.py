@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 from placement.types import Plan
 from polyfleet.actions import Report
 from polyfleet.queue import Clock
-from polyfleet.state import Observed
+from polyfleet.state import CustomState, Observed
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
@@ -59,6 +60,10 @@ class Metrics:
         self.ready = gauge("polyfleet_ready_replicas", "Replicas that serve", "namespace", "model", "vendor", "pool")
         self.shortfall = gauge("polyfleet_shortfall_replicas", "Replicas that are missing", "namespace", "model", "reason")
         self.devices = gauge("polyfleet_pool_devices", "Devices of a pool", "pool", "vendor", "state")
+        self.entries = gauge("polyfleet_profile_entries", "Throughput entries of a profile", "profile", "evidence")
+        self.oldest = gauge(
+            "polyfleet_profile_oldest_timestamp_seconds", "Date of a profile's oldest throughput entry, midnight UTC", "profile", "evidence"
+        )
         self.condition = gauge(
             "polyfleet_condition", "1 for the status of each condition", "kind", "namespace", "name", "type", "status", "reason"
         )
@@ -92,8 +97,10 @@ class Metrics:
 
     def reported(self, observed: Observed, report: Report) -> None:
         """The gauges of objects, from the statuses of this cycle."""
-        for metric in (self.desired, self.placed, self.ready, self.shortfall, self.devices, self.condition):
+        for metric in (self.desired, self.placed, self.ready, self.shortfall, self.devices, self.condition, self.entries, self.oldest):
             metric.clear()
+        for profile in observed.profiles:
+            self._profile(profile)
         statuses = {(status.kind, status.namespace, status.name): status.status for status in report.statuses}
         vendors = {pool.name: str(pool.status.get("vendor") or "") for pool in observed.pools}
         for (kind, namespace, name), status in statuses.items():
@@ -103,6 +110,16 @@ class Metrics:
                 self._model(namespace, name, status, vendors)
             elif kind == "AcceleratorPool":
                 self._pool(name, status)
+
+    def _profile(self, state: CustomState) -> None:
+        """From the stored spec. A class of evidence without entries has no series: nought would be a date."""
+        dates: dict[str, list[str]] = {}
+        for entry in state.spec.get("throughput") or ():
+            dates.setdefault(str(entry.get("evidence")), []).append(str(entry.get("date")))
+        for evidence, days in sorted(dates.items()):
+            self.entries.labels(state.name, evidence).set(len(days))
+            if known := [stamp for day in days if (stamp := _midnight(day)) is not None]:
+                self.oldest.labels(state.name, evidence).set(min(known))
 
     def _model(self, namespace: str, name: str, status: Mapping[str, Any], vendors: Mapping[str, str]) -> None:
         self.desired.labels(namespace, name).set(status.get("desiredReplicas") or 0)
@@ -119,3 +136,11 @@ class Metrics:
             count = (status.get("devices") or {}).get(state)
             if count is not None:
                 self.devices.labels(name, str(status.get("vendor") or ""), state).set(count)
+
+
+def _midnight(day: str) -> float | None:
+    """Seconds since 1970 of YYYY-MM-DD; a month counts from its first day. None for what is no date."""
+    try:
+        return datetime.fromisoformat(day if len(day) > len("YYYY-MM") else f"{day}-01").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None

@@ -34,6 +34,8 @@ DRAINING = "polyfleet.io/draining"
 # Annotations of a child: what its replicas are, in full length, so that a child can be read without its ModelDeployment.
 ENGINE = "polyfleet.io/engine"
 DEVICES = "polyfleet.io/devices"
+# Digest of the part of the ModelDeployment's spec that shaped the child (`outdated`).
+SPEC = "polyfleet.io/spec"
 # On a pod that has got its place: the planned node, also where the pool's scheduler may choose another one.
 PLANNED_NODE = "polyfleet.io/planned-node"
 # On a gated pod whose node is reserved: uids of the pods whose devices it waits for.

@@ -6,9 +6,10 @@ ours only its identity, node, phase and device requests survive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from polyfleet.state import Condition, ContainerState, CustomState, DeploymentState, NodeState, OwnedState, PodState, Taint
@@ -16,35 +17,45 @@ from polyfleet.state import Condition, ContainerState, CustomState, DeploymentSt
 DEPLOYMENT_LABEL = "polyfleet.io/deployment"
 ALLOCATION_ANNOTATIONS = frozenset({"huawei.com/AscendReal"})  # which devices a pod really got (MindCluster)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# Suffixes of a Kubernetes quantity (apimachinery, resource.Quantity).
+# Suffixes of a Kubernetes quantity (apimachinery, resource.Quantity); an exponent takes the place of a suffix.
 _SUFFIXES: dict[str, int | Decimal] = {
-    "": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
+    "": 1, "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "P": 10**15, "E": 10**18, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
 }  # fmt: skip
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]{1,4})|(n|u|m|k|[MGTPE]i?|Ki)?)")
+# More than any node has, and than any sum over a fleet needs: what is larger is taken for this, so that nothing behind ever overflows.
+MOST = 2**31 - 1
 
 Raw = Mapping[str, Any]
 
 
 def quantity(value: object) -> Decimal | None:
     """A Kubernetes quantity as a number; None if it is none."""
-    text = str(value).strip()
-    digits = text.rstrip("KMGTPEkmi")
-    factor = _SUFFIXES.get(text[len(digits) :])
-    if factor is None:
+    found = _QUANTITY.fullmatch(str(value).strip())
+    return Decimal(found[1] + (found[2] or "")) * _SUFFIXES[found[3] or ""] if found is not None else None
+
+
+def devices(value: object) -> int | None:
+    """A number of devices: 4, '4', '4000m', '4e0' and '4k' by value, never more than MOST. None for what is no whole number: devices are
+    not divisible, so such an amount is refused and not rounded."""
+    text = str(value)
+    if len(text) < 10 and text.isascii() and text.isdigit():
+        return int(text)  # how nearly all of them are written
+    number = quantity(text)
+    if number is None or number < 0:
         return None
-    try:
-        return Decimal(digits) * factor
-    except InvalidOperation:
-        return None
+    if number >= MOST:
+        return MOST
+    return int(number) if number == number.to_integral_value() else None
 
 
 def extended(resources: Raw | None) -> dict[str, int]:
-    """The extended resources of a list (names with a slash), as whole numbers; the API allows no fractions of them."""
+    """The extended resources of a list (names with a slash), as whole numbers; what is none is left out."""
     found: dict[str, int] = {}
     for name, value in sorted((resources or {}).items()):
-        number = quantity(value) if "/" in name else None
+        number = devices(value) if "/" in name else None
         if number is not None:
-            found[name] = int(number)
+            found[name] = number
     return found
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
+from typing import Any
 
-from polyfleet import cells, demand, faults, fleet, naming, quotas, rollout, rules, snapshot, unsupported
+from hwprofiles import HardwareProfileSpec
+from hwprofiles.trust import trusted
+from polyfleet import cells, demand, faults, fleet, naming, quotas, rollout, rules, snapshot, unsupported, volume_shape
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Children, attribute, recorded_size
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.objects import Objects, Parsed, parse_all
+from polyfleet.outdated import outdated
 from polyfleet.plans import moves, realise, stored
 from polyfleet.render.deployment import Rendered, render
 from polyfleet.resolve import Fault, Resolution, resolve
@@ -23,20 +28,49 @@ POD_TEMPLATE_INVALID = "PodTemplateInvalid"
 
 
 def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = None, now: str | None = None) -> Inputs:
-    """`now` (RFC 3339) tells which replicas are too young to move and how many moves this hour has left; without it none is too young
-    and the hour is whole."""
+    """`now` (RFC 3339) tells which replicas are too young to move, how many moves this hour has left and how old data is; without it none
+    is too young, the hour is whole and nothing is old.
+
+    Planning sees only what of each profile can be trusted; `objects` keep the profiles as they are stored, for what is said of them."""
     objects = parse_all(observed, policy_defaults)
-    built = fleet.build(observed, objects)
+    specs = {item.name: _interned(item.state, item.spec) for item in objects.profiles if item.spec is not None}
+    profiles = trusted(specs, today=now[:10] if now else _NEVER)
+    built = fleet.build(observed, replace(objects, profiles=tuple(_only(item, profiles.specs) for item in objects.profiles)))
     children = attribute(observed)
     doomed = snapshot.doomed_pods(built, children.by_model)
+    today = date.fromisoformat(now[:10]) if now else None
+    readers = volume_shape.readers(observed)
     views = {
-        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())))
+        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())), today, readers)
         for parsed in objects.models
         if not parsed.state.deleting
     }
     shown = snapshot.build(views, built, objects.policy, now)
-    inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views)
+    inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views, profiles.faults)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
+
+
+_NEVER = "9999-12-31"  # without a clock no date lies in the future
+
+
+_INTERNED: dict[str, tuple[Mapping[str, Any], HardwareProfileSpec]] = {}
+
+
+def _interned(state: CustomState, spec: HardwareProfileSpec) -> HardwareProfileSpec:
+    """The same object for the same stored profile, so that what was computed of it in an earlier cycle is found again."""
+    held = _INTERNED.get(state.name)
+    if held is None or held[0] is not state.spec:
+        if len(_INTERNED) > _MOST_PROFILES:
+            _INTERNED.clear()
+        held = _INTERNED[state.name] = (state.spec, spec)
+    return held[1]
+
+
+_MOST_PROFILES = 256
+
+
+def _only(item: Parsed[HardwareProfileSpec], specs: Mapping[str, HardwareProfileSpec]) -> Parsed[HardwareProfileSpec]:
+    return replace(item, spec=specs.get(item.name)) if item.spec is not None else item
 
 
 def _with_moves_left(inputs: Inputs, plans: tuple[stored.Stored, ...], now: str) -> Inputs:
@@ -55,10 +89,12 @@ def _guarded(
     children: Children,
     parsed: Parsed[ModelDeploymentSpec],
     doomed: tuple[PodState, ...],
+    today: date | None,
+    readers: volume_shape.Readers,
 ) -> ModelView:
     """A model on which this program itself fails is held and says so; the others go on."""
     try:
-        view = _view(observed, objects, built, children, parsed, doomed)
+        view = _view(observed, objects, built, children, parsed, doomed, today, readers)
         snapshot.model(view), snapshot.options(view)
     except Exception as error:
         log.exception("cannot decide on a model; it is held", extra={"model": parsed.key})
@@ -75,15 +111,18 @@ def _view(
     children: Children,
     parsed: Parsed[ModelDeploymentSpec],
     doomed: tuple[PodState, ...],
+    today: date | None,
+    readers: volume_shape.Readers,
 ) -> ModelView:
     state, spec = parsed.state, parsed.spec
     owned = children.of(parsed.key)
     running = recorded_size(owned)
     if spec is None:
         view = ModelView(state, None, Resolution(), owned, running, Fault(INVALID_SPEC, parsed.fault), hold=True, doomed=doomed)
-        return _with_frozen(view)
+        return _with_frozen(view, built)
     held_profiles = sorted({child.profile for child in owned if child.pods})
-    resolution = resolve(parsed.key, state.name, spec, built, held_profiles, objects.policy.profiles.min_evidence)
+    readings = volume_shape.readings(readers, state, spec)
+    resolution = resolve(parsed.key, state.name, spec, built, held_profiles, objects.policy, today, readings)
     fault = _fault(built, observed, parsed, spec, resolution)
     rendered = _render_all(built, parsed, spec, resolution) if fault is None else ()
     fault = fault or _foreign(observed, state, rendered) or _of_policy(objects)
@@ -103,7 +142,9 @@ def _view(
         rendered=rendered,
         doomed=doomed,
     )
-    return _with_frozen(view)
+    if view.accepted is None:
+        view = replace(view, outdated=frozenset(c.name for c in owned if outdated(spec, c) and snapshot.current(view, c) is None))
+    return _with_frozen(view, built)
 
 
 def _of_policy(objects: Objects) -> Fault | None:
@@ -190,7 +231,7 @@ def collectable(owner_uid: str, labels: Mapping[str, str], state: CustomState) -
     return bool(owner_uid) and labels.get(naming.DEPLOYMENT) == naming.label_value(state.name)
 
 
-def _with_frozen(view: ModelView) -> ModelView:
+def _with_frozen(view: ModelView, built: fleet.Fleet) -> ModelView:
     items = snapshot.standings(view)
     staying = [item for item in items if not item.leaving]
     if view.hold:
@@ -200,7 +241,9 @@ def _with_frozen(view: ModelView) -> ModelView:
     if view.spec is None or not view.resolution.options:
         return view
     kept = {option.id for option in view.resolution.options}
-    stale = [item for item in staying if snapshot.option_of(view, item.child) not in kept]
+    # What runs on a profile that was deleted is no earlier revision of anything: nothing says what should run there instead.
+    known = [i for i in staying if i.child.name not in view.outdated and i.child.profile in built.profiles]
+    stale = [i for i in known if snapshot.option_of(view, i.child) not in kept]
     leaving = rollout.superseded(view.spec, view.target, stale)
     uids = frozenset(item.pod.uid for item in leaving)
     return replace(view, frozen=uids, superseded=uids)

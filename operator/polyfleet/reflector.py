@@ -6,25 +6,30 @@ index keeps its ghost for ever. Here a relist swaps the whole content, and the d
     list (paged, current state) -> watch from its version -> cut or silent: watch again from the last version seen
                                                           -> 410, repeated failure, resync time, or asked: list again
 
-`unknown` says why the content cannot be trusted (ListForbidden, ListFailed); it is empty after a good list.
+`unknown` says why the content cannot be trusted (ListForbidden, ListFailed, NotServed); it is empty after a good list.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from polyfleet.client import Client
-from polyfleet.errors import ApiError, Forbidden, Gone
+from polyfleet.errors import ApiError, Forbidden, Gone, NotFound
 from polyfleet.queue import Clock
 from polyfleet.resources import Resource
 
 log = logging.getLogger(__name__)
+
+# Why a resource cannot be read.
+FORBIDDEN, FAILED, NOT_SERVED = "ListForbidden", "ListFailed", "NotServed"
 
 State = TypeVar("State")
 Key = tuple[str, str]  # (namespace, name)
@@ -39,6 +44,8 @@ class Source(Generic[State]):
     parse: Callable[[dict[str, Any]], State | None]
     field_selector: str = ""
     label_selector: str = ""
+    everywhere: bool = False  # read from the whole cluster whatever namespaces are watched
+    optional: bool = False  # a cluster may not serve it, or not to us: that is known and said, and asked again at the next resync
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,24 @@ class Reflector(Generic[State]):
         self._version = ""
         self._failures = 0
         self._relist = asyncio.Event()
+        self._keys: list[Key] = []  # of `items`, sorted
+        self._states: list[State] = []  # in that order
+        self._values: tuple[State, ...] | None = None  # the same, as it was last given away
+
+    @property
+    def resting(self) -> bool:
+        """An optional resource that this cluster does not give: nothing is to be expected of it."""
+        return self.source.optional and self.unknown in (FORBIDDEN, NOT_SERVED)
+
+    def values(self) -> tuple[State, ...]:
+        """The content, sorted by key: the same tuple until something changes."""
+        if self._values is None:
+            self._values = tuple(self._states)
+        return self._values
+
+    def keys(self) -> list[Key]:
+        """The keys of `values`; not to be changed."""
+        return self._keys
 
     @property
     def version(self) -> int:
@@ -85,8 +110,13 @@ class Reflector(Generic[State]):
         self._relist.set()
 
     async def list_once(self) -> None:
-        """One LIST without a watch; raises what goes wrong."""
-        await self._list()
+        """One LIST without a watch; raises what goes wrong, but for an optional resource that is not given."""
+        try:
+            await self._list()
+        except (Forbidden, NotFound) as error:
+            if not self.source.optional:
+                raise
+            self._failed(NOT_SERVED if isinstance(error, NotFound) else FORBIDDEN, error)
 
     async def run(self) -> None:
         while True:
@@ -97,25 +127,31 @@ class Reflector(Generic[State]):
             except Gone:
                 self._failures += 1  # a server that answers 410 each time must not be listed in a tight loop
             except Forbidden as error:
-                self._failed("ListForbidden", error)
+                self._failed(FORBIDDEN, error)
+            except NotFound as error:
+                self._failed(NOT_SERVED if self.source.optional else FAILED, error)
             except (ApiError, OSError) as error:
-                self._failed("ListFailed", error)
+                self._failed(FAILED, error)
             except (KeyError, TypeError, ValueError) as error:
                 # An object that breaks the parser is a bug or a broken server; neither may end the watching of everything else.
-                self._failed("ListFailed", error)
+                self._failed(FAILED, error)
             await self._pause()
 
     def _failed(self, reason: str, error: Exception) -> None:
         self._failures += 1
         if self.unknown != reason:
-            log.warning("cannot read a resource", extra={"resource": self.source.name, "reason": reason, "detail": str(error)[:500]})
+            level = logging.INFO if self.source.optional else logging.WARNING
+            log.log(level, "cannot read a resource", extra={"resource": self.source.name, "reason": reason, "detail": str(error)[:500]})
             self.unknown = reason
             self._changed(self.source.name)
         self.tried.set()
         self._moved()
 
     async def _pause(self) -> None:
-        if self._failures:
+        if self.resting:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relist.wait(), self._timing.resync_s * self._random.uniform(0.9, 1.1))
+        elif self._failures:
             delay = min(self._timing.longest_delay_s, self._timing.first_delay_s * 2.0 ** min(self._failures - 1, 16))
             await asyncio.sleep(delay * self._random.uniform(0.75, 1.25))
 
@@ -136,9 +172,13 @@ class Reflector(Generic[State]):
                 for raw in page.items:
                     state = self.source.parse(raw)
                     if state is not None:
-                        fresh[_key(raw)] = state
+                        key = _key(raw)
+                        known = self.items.get(key)
+                        # Who compares by identity must not take a relist for a change of everything.
+                        fresh[key] = known if known is not None and known == state else state
                 await asyncio.sleep(0)  # parsing a page takes milliseconds: let the loop turn between pages
-        before, self.items = self.items, fresh
+        before = self.items
+        self._hold(fresh)
         first = not self.tried.is_set()
         was_unknown, self.unknown = self.unknown, ""
         self._version = version
@@ -148,6 +188,27 @@ class Reflector(Generic[State]):
         self._moved()
         if first or was_unknown or not _same_content(before, fresh):
             self._changed(self.source.name)
+
+    def _hold(self, content: dict[Key, State]) -> None:
+        self.items, self._keys, self._values = content, sorted(content), None
+        self._states = [content[key] for key in self._keys]
+
+    def _set(self, key: Key, state: State | None) -> None:
+        """Puts, replaces or (None) removes one object."""
+        at = bisect_left(self._keys, key)
+        there = at < len(self._keys) and self._keys[at] == key
+        if state is None:
+            if not there:
+                return
+            del self.items[key], self._keys[at], self._states[at]
+        else:
+            self.items[key] = state
+            if there:
+                self._states[at] = state
+            else:
+                self._keys.insert(at, key)
+                self._states.insert(at, state)
+        self._values = None
 
     # ---- watch
 
@@ -196,10 +257,11 @@ class Reflector(Generic[State]):
         )
         async with aclosing(events):  # type: ignore[type-var]
             async for event in events:
-                self._take(event["type"], event["object"])
+                self.take(event["type"], event["object"])
         self.last_contact = self._clock()  # ended by the server in good order
 
-    def _take(self, kind: str, raw: dict[str, Any]) -> None:
+    def take(self, kind: str, raw: dict[str, Any]) -> None:
+        """One event of the watch: ADDED, MODIFIED, DELETED or BOOKMARK."""
         self.last_contact = self._clock()
         self._failures = 0
         self._version = raw["metadata"]["resourceVersion"]
@@ -208,10 +270,10 @@ class Reflector(Generic[State]):
         key = _key(raw)
         state = None if kind == "DELETED" else self.source.parse(raw)
         before = self.items.get(key)
-        if state is None:
-            self.items.pop(key, None)
+        if before is not None and before == state:
+            state = before  # the same object, so that nobody takes it for a change
         else:
-            self.items[key] = state
+            self._set(key, state)
         self._moved()
         if not _same(before, state):
             self._changed(self.source.name)

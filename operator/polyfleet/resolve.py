@@ -1,47 +1,41 @@
 """From one ModelDeployment to its options: which profiles can serve it, in which size, and why not the others.
 
 Per profile the checks run in a fixed order and stop at the first that fails; the failure becomes a line of `status.rejected` with
-what to do about it. A size is the smallest legal one whose usable memory holds the footprint. Legal sizes depend on the pool's
-scheduler, so one profile may give several options, each with the pools where it is legal.
+what to do about it. A size is the smallest legal one whose usable memory holds the model and which reaches the SLO, where that is known;
+a larger one is taken instead only where data exists for it that covers the load and none for the smaller. Legal sizes depend on the
+pool's scheduler, so one profile may give several options, each with the pools where it is legal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from hwprofiles import HardwareProfileSpec
-from polyfleet import naming
-from polyfleet.api import ModelDeploymentSpec
-from polyfleet.api.modeldeployment import Parallelism, VariantModel, VariantRuntime
+from hwprofiles.performance import Performance
+from polyfleet import naming, rating, shapes
+from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
+from polyfleet.choice import Choice, chosen
 from polyfleet.fleet import Fleet, Pool
-from polyfleet.merge import (
-    DEFAULT_VARIANT,
-    Wanted,
-    best_entry,
-    choose_engine,
-    env_items,
-    merge_env,
-    strip_scheme,
-    variant_for,
-)
-from polyfleet.sizing import MODEL_SHAPE_UNKNOWN, MODEL_TOO_LARGE, SIZE_NOT_ALLOWED, Layout, Rejection, choose_layout
+from polyfleet.merge import Wanted
+from polyfleet.rating import LOAD_OUTSIDE, NO_PERFORMANCE_DATA, PROFILE_STALE, SLO_UNREACHABLE, Asked, Rated
+from polyfleet.sizing import MODEL_SHAPE_UNKNOWN, MODEL_TOO_LARGE, SIZE_NOT_ALLOWED, Layout, Rejection
+from polyfleet.wanted import ENGINE_TOO_OLD, PRECISION_UNSUPPORTED, wanted_of
 
 EXCLUDED = "Excluded"
 NO_NODES = "MatchesNoNodes"
 NO_MATCHING_PROFILE = "NoMatchingProfile"
-PRECISION_UNSUPPORTED = "PrecisionUnsupported"
-ENGINE_MISSING = "EngineMissing"
-NO_PERFORMANCE_DATA = "NoPerformanceData"
-
-# From the weakest.
-EVIDENCE = ("Estimated", "Published", "Measured")
 
 # The condition's reasons in the order in which a model without any option reports one of them: what the user can change first.
 CONDITION_ORDER = (
     MODEL_SHAPE_UNKNOWN,
+    LOAD_OUTSIDE,
     NO_PERFORMANCE_DATA,
+    PROFILE_STALE,
+    SLO_UNREACHABLE,
     PRECISION_UNSUPPORTED,
+    ENGINE_TOO_OLD,
     SIZE_NOT_ALLOWED,
     MODEL_TOO_LARGE,
     NO_MATCHING_PROFILE,
@@ -58,6 +52,36 @@ class ResolvedOption:
     layout: Layout
     pools: tuple[str, ...]
     evidence: str
+    rated: Rated | None = None  # None: nothing is known of its speed, and nothing rests on it
+    memory: str = ""  # where the memory figure comes from; "" = the size is the user's
+
+    @property
+    def performance(self) -> Performance | None:
+        return self.rated.performance if self.rated is not None else None
+
+    @property
+    def stale(self) -> str:
+        return self.rated.stale if self.rated is not None else ""
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Numbers that nobody published or measured and on which the performance rests."""
+        if self.performance is None:
+            return ()
+        own = self.wanted.known.assumptions if self.performance.entry is None else ()
+        return tuple(dict.fromkeys((*self.performance.assumptions, *own)))
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """The same, to stand behind "assumes"."""
+        return tuple(text.removesuffix(" assumed") for text in self.assumptions)
+
+    @property
+    def caveat(self) -> str:
+        """What has to be said wherever its numbers are shown; "" = nothing."""
+        parts = [self.stale] if self.stale else []
+        parts += [f"assumes {', '.join(self.assumed)}"] if self.assumptions else []
+        return "; ".join(parts)
 
     @property
     def devices(self) -> int:
@@ -87,27 +111,46 @@ class Resolution:
 
 
 def resolve(
-    key: str, name: str, spec: ModelDeploymentSpec, fleet: Fleet, held_profiles: Iterable[str] = (), min_evidence: str = "Estimated"
+    key: str,
+    name: str,
+    spec: ModelDeploymentSpec,
+    fleet: Fleet,
+    held_profiles: Iterable[str] = (),
+    policy: FleetPolicySpec | None = None,
+    today: date | None = None,
+    readings: Mapping[str, shapes.Reading] | None = None,
 ) -> Resolution:
     """`held_profiles` are those on which the model already has replicas: they stay options while their nodes are out of sight.
 
-    `min_evidence` is FleetPolicy.spec.profiles.minEvidence: weaker data is not used.
+    Of `policy` (default: the defaults) `profiles.minEvidence` counts, weaker data is not used, and `profiles.maxAge`, by `today`.
+    `readings`: what is known of weights in volumes, by URI.
     """
     fault = _unknown_names(spec, fleet)
     if fault is not None:
         return Resolution(accepted=fault)
     kept = frozenset(held_profiles)
+    ask = rating.asked(spec, policy if policy is not None else FleetPolicySpec(), today)
     options: list[ResolvedOption] = []
     rejected: list[Rejection] = []
     for profile in sorted(fleet.profiles):
-        found = _profile(key, name, spec, profile, fleet, profile in kept, min_evidence)
+        found = _profile(key, name, spec, profile, fleet, profile in kept, ask, readings or {})
         if isinstance(found, Rejection):
             rejected.append(found)
         else:
             options.extend(found)
+    rejected += [_deleted(profile) for profile in sorted(kept - fleet.profiles.keys())]
     restricted = bool(spec.placement.profiles or spec.placement.exclude_profiles or spec.placement.pools)
     unresolved = None if options else _nothing(rejected, fleet)
     return Resolution(tuple(sorted(options, key=lambda option: option.id)), tuple(rejected), unresolved=unresolved, restricted=restricted)
+
+
+def _deleted(profile: str) -> Rejection:
+    return Rejection(
+        profile,
+        NO_MATCHING_PROFILE,
+        "the HardwareProfile does not exist any more; the replicas that run on it stay and count, and none is added or replaced",
+        f"create HardwareProfile {profile} again, or delete the replicas' pods to move them",
+    )
 
 
 def _unknown_names(spec: ModelDeploymentSpec, fleet: Fleet) -> Fault | None:
@@ -154,7 +197,14 @@ def _unmatched(fleet: Fleet) -> list[str]:
 
 
 def _profile(
-    key: str, name: str, spec: ModelDeploymentSpec, profile_name: str, fleet: Fleet, held: bool, min_evidence: str
+    key: str,
+    name: str,
+    spec: ModelDeploymentSpec,
+    profile_name: str,
+    fleet: Fleet,
+    held: bool,
+    ask: Asked,
+    readings: Mapping[str, shapes.Reading],
 ) -> Rejection | list[ResolvedOption]:
     profile = fleet.profiles[profile_name]
     placement = spec.placement
@@ -168,115 +218,40 @@ def _profile(
     allowed = [pool for pool in pools if not placement.pools or pool.name in placement.pools]
     if not allowed:
         return Rejection(profile_name, EXCLUDED, "none of its pools is in spec.placement.pools")
-    wanted = _wanted(name, spec, profile_name, _trusted(profile, min_evidence))
+    wanted = wanted_of(name, spec, profile_name, profile, ask, readings)
     if isinstance(wanted, Rejection):
         return wanted
-    found = _sized(key, wanted, allowed)
-    if isinstance(found, Rejection):
-        return found
-    good = [option for option in found if EVIDENCE.index(option.evidence) >= EVIDENCE.index(min_evidence)]
-    return good or _too_weak(wanted, found[0].evidence, min_evidence)
+    return _sized(key, wanted, allowed, ask, held)
 
 
-def _trusted(profile: HardwareProfileSpec, least: str) -> HardwareProfileSpec:
-    """The profile without throughput data of a lower class."""
-    entries = tuple(entry for entry in profile.throughput if EVIDENCE.index(entry.evidence) >= EVIDENCE.index(least))
-    return profile if len(entries) == len(profile.throughput) else profile.model_copy(update={"throughput": entries})
-
-
-def _too_weak(wanted: Wanted, evidence: str, least: str) -> Rejection:
-    return Rejection(
-        wanted.profile_name,
-        NO_PERFORMANCE_DATA,
-        f"what is known of {wanted.model_id} here is {evidence}; FleetPolicy spec.profiles.minEvidence is {least}",
-        f"add a throughput entry with a footprint and evidence {least} to the HardwareProfile, or lower minEvidence",
-    )
-
-
-def _wanted(name: str, spec: ModelDeploymentSpec, profile_name: str, profile: HardwareProfileSpec) -> Wanted | Rejection:
-    variant = variant_for(spec, profile_name, profile.vendor)
-    weights = (variant.model if variant is not None else None) or VariantModel()
-    own = (variant.runtime if variant is not None else None) or VariantRuntime()
-    uri = weights.uri or spec.model.uri
-    precision = weights.precision or spec.model.precision
-    dtypes = profile.dtypes or {}
-    if precision is not None and dtypes.get(precision) == "Unsupported":
-        good = ", ".join(sorted(word for word, support in dtypes.items() if support != "Unsupported"))
-        return Rejection(
-            profile_name,
-            PRECISION_UNSUPPORTED,
-            f"precision {precision} is not supported; it has {good}",
-            f"add a variant with match.profiles [{profile_name}] and weights in one of: {good}",
-        )
-    image = own.image or spec.runtime.image
-    asked = own.engine or spec.runtime.engine
-    engine_name = choose_engine(profile, asked, strip_scheme(uri), precision, image)
-    if engine_name is None:
-        known = ", ".join(sorted(profile.engines or {})) or "none"
-        return Rejection(
-            profile_name,
-            ENGINE_MISSING,
-            f"no engine with an image for runtime.engine {asked}; the profile has: {known}",
-            "set spec.runtime.engine and spec.runtime.image, or engines.<name>.image in the HardwareProfile",
-        )
-    engine = (profile.engines or {}).get(engine_name)
-    image = image or (engine.image if engine else None)
-    if image is None:
-        return Rejection(
-            profile_name,
-            ENGINE_MISSING,
-            f"engine {engine_name} has no image",
-            f"set spec.runtime.image, or engines.{engine_name}.image in the HardwareProfile",
-        )
-    return Wanted(
-        profile_name=profile_name,
-        profile=profile,
-        variant=variant.name if variant is not None else DEFAULT_VARIANT,
-        uri=uri,
-        served_name=spec.model.name or name,
-        # Other weights have revisions of their own.
-        model_revision=weights.revision or ("" if weights.uri else spec.model.revision) or "",
-        precision=precision,
-        secret_name=weights.secret_name or spec.model.secret_name or "",
-        footprint=weights.footprint or spec.model.footprint,
-        shape=weights.shape or spec.model.shape,
-        parallelism=own.parallelism or spec.runtime.parallelism or Parallelism(),
-        engine=engine_name,
-        engine_version=engine.version if engine else None,
-        image=image,
-        args=(*(engine.args if engine else ()), *spec.runtime.args, *own.args),
-        env=merge_env(env_items(engine.env if engine else ()), env_items(spec.runtime.env), env_items(own.env)),
-        entry=best_entry(profile, strip_scheme(uri), engine_name, precision),
-    )
-
-
-def _sized(key: str, wanted: Wanted, pools: list[Pool]) -> Rejection | list[ResolvedOption]:
+def _sized(key: str, wanted: Wanted, pools: list[Pool], ask: Asked, held: bool) -> Rejection | list[ResolvedOption]:
     by_scheduler: dict[str, list[Pool]] = {}
     for pool in pools:
         by_scheduler.setdefault(pool.scheduler, []).append(pool)
-    found: dict[int, tuple[Layout, list[str], str]] = {}
+    found: dict[Layout, tuple[Choice, list[str]]] = {}
     failure: Rejection | None = None
     for scheduler in sorted(by_scheduler):
         members = by_scheduler[scheduler]
-        size = choose_layout(wanted, scheduler, _full(wanted.profile, members))
-        if isinstance(size, Rejection):
-            failure = failure or size
+        choice = chosen(wanted, scheduler, _full(wanted.profile, members), ask, held)
+        if isinstance(choice, Rejection):
+            failure = failure or choice
             continue
-        layout, evidence = size
-        _, names, _ = found.setdefault(layout.devices, (layout, [], evidence))
+        _, names = found.setdefault(choice.fit.layout, (choice, []))
         names.extend(pool.name for pool in members)
     if not found:
         return failure or Rejection(wanted.profile_name, SIZE_NOT_ALLOWED, "no size is legal")
     return [
         ResolvedOption(
-            id=naming.option_id(key, wanted.profile_name, wanted.variant, wanted.engine, devices),
+            id=naming.option_id(key, wanted.profile_name, wanted.variant, wanted.engine, choice.fit.layout.devices),
             model=key,
             wanted=wanted,
-            layout=layout,
+            layout=choice.fit.layout,
             pools=tuple(sorted(names)),
-            evidence=wanted.entry.evidence if wanted.entry is not None else evidence,
+            evidence=choice.evidence,
+            rated=choice.rated,
+            memory=choice.fit.memory.basis if choice.fit.memory is not None else "",
         )
-        for devices, (layout, names, evidence) in sorted(found.items())
+        for choice, names in sorted(found.values(), key=lambda item: item[0].fit.layout.devices)
     ]
 
 

@@ -39,6 +39,9 @@ SERVICES = Resource("", "v1", "services", "Service", True)
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet", True)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", True)
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True)
+RESOURCE_SLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", False)
+RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", True)
+DEVICE_CLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", True)
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event", True)
 
@@ -50,5 +53,6 @@ PLACEMENT_PLANS = Resource(GROUP, VERSION, "placementplans", "PlacementPlan", Fa
 ACCURACY_REPORTS = Resource(GROUP, VERSION, "accuracyreports", "AccuracyReport", True)
 
 OWN_KINDS = (MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS)
-ALL = (NODES, PODS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *OWN_KINDS)
+DRA = (RESOURCE_SLICES, RESOURCE_CLAIMS, DEVICE_CLASSES)
+ALL = (NODES, PODS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *DRA, *OWN_KINDS)
 BY_KIND = {resource.kind: resource for resource in ALL}

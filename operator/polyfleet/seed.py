@@ -1,8 +1,13 @@
 """Puts the chart's hardware profiles and its FleetPolicy into the cluster, without touching what somebody edited.
 
 The files are applied by server-side apply *without force*. A field that somebody else owns is a conflict: it is taken out of the
-manifest and the rest is applied, so an edit survives every upgrade and only that field stops following the chart. The edited fields are
-listed in the profile's status and told once (`ProfileEdited`). `overwrite` forces instead.
+manifest and the rest is applied, so an edit survives every upgrade and only that field stops following the chart. `overwrite` forces
+instead.
+
+Which fields are edited is read from what is observed, in every cycle: those of the chart's manifest that have another value in the cluster.
+They are listed in the profile's status and told once (`ProfileEdited`); a field that is put back leaves the list. A shipped profile that
+somebody deletes comes back as the chart has it (`DriftRepaired`), at once and not only at the next start, so that a restart decides alike:
+deleting is the way to drop all edits of a profile, and an empty `match` list (an edit) the way to do without it.
 """
 
 from __future__ import annotations
@@ -11,21 +16,24 @@ import asyncio
 import copy
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from polyfleet.actions import EventNote, Report
-from polyfleet.client import Client
+from polyfleet.actions import Apply, EventNote, Report
+from polyfleet.client import Client, without_nulls
+from polyfleet.compare import covers
 from polyfleet.errors import ApiError, Conflict, Invalid
 from polyfleet.resources import FLEET_POLICIES, HARDWARE_PROFILES
+from polyfleet.state import CustomState, Observed
 
 log = logging.getLogger(__name__)
 
 KINDS = {resource.kind: resource for resource in (HARDWARE_PROFILES, FLEET_POLICIES)}
+MAX_FIELDS = 256  # of the status
 _PART = re.compile(r"\[(?P<key>[^\]]*)\]|\.?(?P<name>[^.\[]+)")
 
 
@@ -48,6 +56,9 @@ class Seeded:
     failed: dict[str, str] = field(default_factory=dict)
     answers: list[dict[str, Any]] = field(default_factory=list)  # the objects as the API server has them now
     retry: bool = False
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # what the chart says, by kind/name
+    overwrite: bool = False  # the next upgrade takes edits back
+    restored: set[str] = field(default_factory=set)  # names of profiles that were deleted and applied again
 
 
 def read_seeds(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -71,7 +82,7 @@ def read_seeds(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 async def seed(client: Client, folder: Path, *, overwrite: bool = False) -> Seeded:
     manifests, failed = await asyncio.to_thread(read_seeds, folder)
-    result = Seeded(failed=failed)
+    result = Seeded(failed=failed, overwrite=overwrite)
     await asyncio.gather(*(_one(client, manifest, overwrite, result) for manifest in manifests))
     result.applied.sort()
     for what, why in sorted(result.failed.items()):
@@ -85,6 +96,7 @@ async def seed(client: Client, folder: Path, *, overwrite: bool = False) -> Seed
 async def _one(client: Client, manifest: dict[str, Any], overwrite: bool, result: Seeded) -> None:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     key = f"{kind}/{name}"
+    result.manifests[key] = manifest
     try:
         answer, paths = await _apply(client, manifest, overwrite)
     except ApiError as error:
@@ -147,18 +159,53 @@ def _remove(parent: Any, step: str) -> None:
         del parent[index]
 
 
-def annotate(report: Report, seeded: Seeded) -> Report:
-    """Adds the edited fields to the profiles' statuses, and one event for each object that has some."""
-    if not seeded.edited:
-        return report
+# ---- in every cycle: what of it still stands
+
+
+def restore(seeded: Seeded, observed: Observed) -> tuple[Apply, ...]:
+    """Shipped profiles that are gone, as the chart has them. None while the profiles cannot be read."""
+    if HARDWARE_PROFILES.plural in observed.unknown:
+        return ()
+    there = {state.name for state in observed.profiles}
+    found = [m for key, m in sorted(seeded.manifests.items()) if key.startswith(f"{HARDWARE_PROFILES.kind}/")]
+    gone = [manifest for manifest in found if manifest["metadata"]["name"] not in there]
+    seeded.restored.update(manifest["metadata"]["name"] for manifest in gone)
+    return tuple(Apply(without_nulls(manifest), "a shipped profile was deleted", force=False) for manifest in gone)
+
+
+def edited_fields(manifest: Mapping[str, Any], state: CustomState) -> tuple[str, ...]:
+    """Paths below `spec` where the object has another value than the chart's, sorted; a list counts as one field."""
+    return tuple(sorted(_differing(without_nulls(manifest.get("spec") or {}), state.spec, "")))
+
+
+def _differing(want: Any, live: Any, path: str) -> Iterator[str]:
+    if isinstance(want, Mapping) and isinstance(live, Mapping):
+        for key in want:
+            yield from _differing(want[key], live.get(key), f"{path}.{key}" if path else str(key))
+    elif not covers(live, want):
+        yield path
+
+
+def annotate(report: Report, seeded: Seeded, observed: Observed) -> Report:
+    """Adds the edited fields to the profiles' statuses, and one event for each profile that has some or was brought back."""
+    edited: dict[str, tuple[str, ...]] = {}
+    notes: list[EventNote] = []
+    for state in (*observed.profiles, *([observed.policy] if observed.policy is not None else [])):
+        manifest = seeded.manifests.get(f"{state.kind}/{state.name}")
+        if manifest is None or state.deleting:
+            continue
+        if paths := edited_fields(manifest, state):
+            edited[f"{state.kind}/{state.name}"] = paths
+            fate = "taken back at the next start (profiles.overwriteEdited)" if seeded.overwrite else "upgrades keep them"
+            text = f"edited by hand, {fate}: {', '.join(paths)}"
+            notes.append(EventNote(state.kind, "", state.name, state.uid, "Normal", "ProfileEdited", text[:900]))
+        if state.kind == HARDWARE_PROFILES.kind and state.name in seeded.restored:
+            text = "the shipped profile was deleted and is back as the chart has it; to do without it, set spec.match to []"
+            notes.append(EventNote(state.kind, "", state.name, state.uid, "Normal", "DriftRepaired", text))
     statuses = tuple(
-        replace(status, status={**status.status, "editedFields": list(edited.paths)})
-        if status.kind == HARDWARE_PROFILES.kind and (edited := seeded.edited.get(f"{status.kind}/{status.name}"))
-        else status
-        for status in report.statuses
-    )
-    notes = tuple(
-        EventNote(edited.kind, "", edited.name, edited.uid, "Normal", "ProfileEdited", f"kept as edited: {', '.join(edited.paths)}")
-        for _, edited in sorted(seeded.edited.items())
+        replace(item, status={**item.status, "editedFields": list(edited[f"{item.kind}/{item.name}"][:MAX_FIELDS])})
+        if item.kind == HARDWARE_PROFILES.kind and f"{item.kind}/{item.name}" in edited
+        else item
+        for item in report.statuses
     )
     return replace(report, statuses=statuses, events=(*report.events, *notes))

@@ -22,6 +22,7 @@ from polyfleet.children import Child
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.inventory import device_names, devices_of, node_of, reserved
+from polyfleet.merge import rate
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import ResolvedOption
 from polyfleet.state import PodState
@@ -104,7 +105,7 @@ def option_of(view: ModelView, child: Child) -> str | None:
     found = current(view, child)
     if found is not None:
         return found.option
-    if view.hold and child.profile and child.devices:
+    if (view.hold or child.name in view.outdated) and child.profile and child.devices:
         return child.option
     return None
 
@@ -195,10 +196,11 @@ def options(view: ModelView) -> list[Option]:
 
 def _start_seconds(option: ResolvedOption) -> float | None:
     """What the profile's data says of a cold start of this model in this layout; None = not known."""
-    entry = option.wanted.entry
-    if entry is None or entry.cold_start is None:
+    entries = [entry for entry in option.wanted.entries() if entry.cold_start is not None]
+    if not entries:
         return None
-    return duration_seconds(entry.cold_start)
+    best = max(range(len(entries)), key=lambda index: (entries[index].parallelism.devices == option.devices, rate(entries[index]), -index))
+    return duration_seconds(entries[best].cold_start or "0s")
 
 
 def _spread(spec: ModelDeploymentSpec) -> Spread:

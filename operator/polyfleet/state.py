@@ -41,6 +41,56 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceDevice:
+    """One device that a DRA driver publishes."""
+
+    name: str
+    attributes: Mapping[str, Any]  # "domain/name" -> text, number or truth; names without a domain are in the driver's
+    node: str = ""  # where the slice leaves the node to each device
+    tainted: bool = False  # NoSchedule or NoExecute: nobody is given it
+    counters: tuple[str, ...] = ()  # counter sets that it draws on: devices that share one are parts of the same silicon
+
+
+@dataclass(frozen=True, slots=True)
+class SliceState:
+    """A ResourceSlice: some of the devices of one driver's pool, which is mostly one node."""
+
+    name: str
+    driver: str
+    pool: str
+    generation: int  # only the slices of the pool's highest generation count
+    node: str
+    devices: tuple[SliceDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRef:
+    driver: str
+    pool: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimState:
+    """An allocated ResourceClaim. One without an allocation holds nothing and is not held here."""
+
+    namespace: str
+    name: str
+    uid: str
+    devices: tuple[DeviceRef, ...]  # without those of admin access, which take nothing from anybody
+    node: str  # that the allocation names, "" if none
+    pods: tuple[str, ...]  # uids of the pods that use it
+    extended: bool  # made by the scheduler for a pod's extended resource request, which says the same once more
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClassState:
+    name: str
+    extended_resource: str  # "" if pods can ask for it by claim only
+    selectors: tuple[str, ...]  # CEL
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     name: str
     container_id: str
@@ -149,3 +199,6 @@ class Observed:
     budgets: tuple[OwnedState, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)  # resource -> reason (ListForbidden, ListFailed) if not readable
     namespace_levels: Mapping[str, str] = field(default_factory=dict)
+    slices: tuple[SliceState, ...] = ()
+    claims: tuple[ClaimState, ...] = ()
+    device_classes: tuple[DeviceClassState, ...] = ()

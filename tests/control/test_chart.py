@@ -74,7 +74,10 @@ def test_watched_namespaces_narrow_the_rights_to_them() -> None:
     """What lies in namespaces is written only there: no cluster-wide right on Deployments, Services or pods' patches remains."""
     found = objects("--set", "operator.watchNamespaces={llm}")
     cluster_wide = next(r for r in of_kind(found, "ClusterRole") if r["metadata"]["name"] == "polyfleet-operator")
-    assert {r for rule in cluster_wide["rules"] if rule["apiGroups"] != ["polyfleet.io"] for r in rule["resources"]} == {"nodes", "pods"}
+    wide = {r for rule in cluster_wide["rules"] if rule["apiGroups"] != ["polyfleet.io"] for r in rule["resources"]}
+    assert wide == {"nodes", "pods", "resourceslices", "resourceclaims", "deviceclasses"}
+    dra = next(rule for rule in cluster_wide["rules"] if "deviceclasses" in rule["resources"])
+    assert (dra["apiGroups"], dra["verbs"]) == (["resource.k8s.io"], ["list", "watch"])
     assert {v for rule in cluster_wide["rules"] if "pods" in rule["resources"] for v in rule["verbs"]} == {"list", "watch"}
     assert {r["metadata"]["namespace"] for r in of_kind(found, "Role")} == {"llm", "default", "kube-system"}
 

@@ -29,6 +29,7 @@ SECRET = "planted-5b1d0c77"
 READER = "cli-reader"
 LISTS = [
     {"apiGroups": [""], "resources": ["nodes", "pods", "services"], "verbs": ["list"]},
+    {"apiGroups": ["resource.k8s.io"], "resources": ["resourceslices", "resourceclaims", "deviceclasses"], "verbs": ["list"]},
     {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["list"]},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["list"]},
     {

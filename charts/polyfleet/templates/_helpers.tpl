@@ -31,7 +31,7 @@ app.kubernetes.io/component: operator
 {{- define "polyfleet.namespacedRules" -}}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [patch, delete]
+  verbs: [create, patch, delete]    # created: readers of config.json in a volume, whose shape nothing else tells
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]

@@ -77,6 +77,7 @@ PROFILES_RESOLVED: Final = (
     "SizeNotAllowed",
     "ModelTooLarge",
     "DriverTooOld",
+    "EngineTooOld",
 )
 PLACED: Final = (
     "NeverFits",

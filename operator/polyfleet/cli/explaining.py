@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from placement.explain import LP_NOTE, Explanation, Question
 from placement.explain import explain as ask
 from placement.types import PlacementError
-from polyfleet.cli import fix
+from polyfleet.cli import fix, numbers
 from polyfleet.cli.failure import Failure, listed, nearest, usage
 from polyfleet.cli.fix import Fixes
-from polyfleet.cli.plan_text import data, headline, shortfall
+from polyfleet.cli.plan_text import headline, shortfall
 from polyfleet.cli.planning import Planned, unused
 from polyfleet.cli.source import Situation
 from polyfleet.cli.text import WIDTH, Column, Style, command, count, money, plain, table, wrap
@@ -68,6 +68,7 @@ def explain(planned: Planned, model: str, style: Style, width: int = WIDTH) -> l
                 rest="   ",
             )
     lines += _placed(planned, model, found, width)
+    lines += numbers.behind(planned, model, width)
     lines += _rejected(planned, model, width)
     short = planned.shortfalls.get(model)
     if short is not None:
@@ -114,7 +115,7 @@ def _placed(planned: Planned, model: str, found: Explanation, width: int) -> lis
                 row.variant,
                 str(row.after),
                 money(row.cost / row.after),
-                data(row),
+                numbers.data(row, planned.situation.taken_at),
                 why.reason if why is not None else "Running",
             ]
         )

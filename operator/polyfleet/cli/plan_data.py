@@ -10,7 +10,7 @@ from typing import Any
 
 import placement
 from polyfleet.cli.fix import Fixes
-from polyfleet.cli.planning import Planned, unused
+from polyfleet.cli.planning import Planned, Row, unused
 
 
 def document(planned: Planned, fixes: dict[str, Fixes]) -> dict[str, Any]:
@@ -43,6 +43,9 @@ def _model(planned: Planned, name: str, fixes: Fixes) -> dict[str, Any]:
                 "workPerSecond": row.rate,
                 "evidence": row.evidence,
                 "date": row.date,
+                "performance": _performance(row),
+                "stale": row.resolved.stale if row.resolved is not None else "",
+                "assumptions": list(row.resolved.assumptions) if row.resolved is not None else [],
             }
             for row in planned.rows
             if row.model == name
@@ -57,6 +60,30 @@ def _model(planned: Planned, name: str, fixes: Fixes) -> dict[str, Any]:
             for fix in fixes.found
         ],
     }
+
+
+def _performance(row: Row) -> dict[str, Any] | None:
+    """Of one replica, at the load of its model; null where nothing is known. Rates in output tokens/s, times in seconds."""
+    found = row.performance
+    if found is None:
+        return None
+    return {
+        "tokensPerSecond": _rounded(found.output_tokens_per_s),
+        "point": _rounded(found.point),
+        "lower": _rounded(found.lower),
+        "upper": _rounded(found.upper),
+        "ttft": _rounded(found.ttft_s),
+        "itl": _rounded(found.itl_s),
+        "concurrency": found.concurrency,
+        "evidence": found.evidence,
+        "confidence": found.confidence,
+        "source": found.source,
+        "date": found.date,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def to_json(body: dict[str, Any]) -> str:

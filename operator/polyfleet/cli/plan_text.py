@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from placement.types import Outcome, PoolFree, Reason, Shortfall, ShortfallReason
+from polyfleet.cli import numbers
 from polyfleet.cli.failure import listed
 from polyfleet.cli.fix import Fixes
 from polyfleet.cli.planning import Planned, Row, unused
@@ -77,33 +78,37 @@ def change(row: Row) -> str:
     return f"-{row.before}" if row.after == 0 else f"{row.after} ({row.after - row.before:+d})"
 
 
-def data(row: Row) -> str:
-    return f"{row.evidence.lower()} {row.date}".strip() or "unknown"
-
-
 def _tables(planned: Planned, models: Sequence[str], *, wide: bool, width: int) -> list[str]:
     """One table, the rows of each model under its name. Wide output has the model in each row, for tools that read columns."""
     rows = [row for row in planned.rows if row.model in models]
-    columns, body = _table(rows, named=wide, wide=wide)
+    columns, body = _table(rows, planned.situation.taken_at, named=wide, wide=wide)
     head, *found = table(columns, body, WIDEST if wide else width)
     if wide or len(models) <= 1:
         lines = [head, *found] if rows else [" no replica is planned"]
-        return lines + [line for model in models for line in _not_used(planned, model, named=len(models) > 1, wide=wide, width=width)]
+        for model in models:
+            named = len(models) > 1
+            lines += numbers.caveats(rows, model, width, named=named)
+            lines += _not_used(planned, model, named=named, wide=wide, width=width)
+        return lines
     lines = [head]
     for model in models:
         own = [line for line, row in zip(found, rows, strict=True) if row.model == model]
         figures = f"  {planned.after[model]} of {count(planned.wanted[model], 'replica')}  {money(planned.cost(model))} /h"
         lines.append(cut(plain(model), width - cells(figures)) + figures)
-        lines += (own or [" no replica is planned"]) + _not_used(planned, model, named=False, wide=False, width=width)
+        lines += own or [" no replica is planned"]
+        lines += numbers.caveats(rows, model, width)
+        lines += _not_used(planned, model, named=False, wide=False, width=width)
     return lines
 
 
-def _table(rows: Sequence[Row], *, named: bool, wide: bool = False) -> tuple[list[Column], list[list[str]]]:
+def _table(rows: Sequence[Row], taken_at: str, *, named: bool, wide: bool = False) -> tuple[list[Column], list[list[str]]]:
     columns = [Column("MODEL")] if named else []
-    columns += [Column("POOL", shrinks=True), Column("PROFILE", shrinks=True, least=12), Column("VARIANT", shrinks=True)]
+    columns += [Column("POOL", shrinks=True), Column("PROFILE", shrinks=True, least=16), Column("VARIANT", shrinks=True)]
     columns += [Column("ENGINE")] if wide else []
     columns += [Column("REPLICAS", right=True), Column("DEV/REP", right=True)]
-    rated = wide or any(row.rate is not None for row in rows)
+    timed = any(row.performance is not None for row in rows)
+    columns += [Column("TOK/S", right=True), Column("TTFT", right=True), Column("ITL", right=True)] if timed else []
+    rated = any(row.rate is not None for row in rows)
     columns += [Column("WORK/S", right=True)] if rated else []
     columns += [Column("COST/H", right=True), Column("DATA")]
     columns += [Column("NODES")] if wide else []
@@ -111,8 +116,9 @@ def _table(rows: Sequence[Row], *, named: bool, wide: bool = False) -> tuple[lis
     for row in rows:
         line = [row.model] if named else []
         line += [row.pool, row.profile, row.variant] + ([row.engine] if wide else []) + [change(row), str(row.devices)]
+        line += numbers.speed(row) if timed else []
         line += ["unknown" if row.rate is None else f"{row.rate * row.after:g}"] if rated else []
-        line += [money(row.cost), data(row)]
+        line += [money(row.cost), numbers.data(row, taken_at)]
         line += [", ".join(f"{node} x{n}" for node, n in row.nodes)] if wide else []
         body.append(line)
     return columns, body
@@ -249,7 +255,8 @@ def _binding(planned: Planned, width: int) -> list[str]:
 
 
 def _markdown(planned: Planned, fixes: dict[str, Fixes], models: Sequence[str]) -> list[str]:
-    columns, body = _table([row for row in planned.rows if row.model in models], named=len(models) > 1)
+    own = [row for row in planned.rows if row.model in models]
+    columns, body = _table(own, planned.situation.taken_at, named=len(models) > 1)
     subject = models[0] if len(models) == 1 else count(len(models), "model")
     lines = [
         f"### Plan for {subject}: {verdict(planned, timed=False)}",
@@ -260,6 +267,7 @@ def _markdown(planned: Planned, fixes: dict[str, Fixes], models: Sequence[str]) 
     style, wide = Style(), 10_000
     lines += [f"- **{part}**" for part in _totals(planned, models, style, wide)]
     for model in models:
+        lines += [f"- {part.strip()}" for part in numbers.caveats(own, model, wide, named=len(models) > 1)]
         lines += [f"- {part.strip()}" for part in _missing(planned, model, fixes.get(model, Fixes()), style, wide)]
         lines += [f"- {part.strip()}" for part in _not_used(planned, model, named=len(models) > 1, wide=False, width=wide)]
     lines += [f"- {part}" for part in _changes(planned, wide) + _binding(planned, wide)]

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import placement
+from hwprofiles.performance import Performance
 from placement.types import Model, PlacementError, Plan, ReplicaState, Shortfall, Warm
 from polyfleet.cli.failure import CHANGES, FINE, SHORT, Failure
 from polyfleet.cli.source import Situation
 from polyfleet.inputs import Inputs
+from polyfleet.resolve import ResolvedOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,16 @@ class Row:
     evidence: str
     date: str  # of the throughput entry, "" = none
     nodes: tuple[tuple[str, int], ...]  # node, replicas after
+    resolved: ResolvedOption | None = None  # with the numbers behind it; None: a bare snapshot, or an earlier revision
+
+    @property
+    def performance(self) -> Performance | None:
+        return self.resolved.performance if self.resolved is not None else None
+
+    @property
+    def tokens(self) -> float | None:
+        """Output tokens/s that all replicas after the plan are counted with; None = unknown."""
+        return self.performance.output_tokens_per_s * self.after if self.performance is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,7 @@ def rows(situation: Situation, plan: Plan) -> tuple[Row, ...]:
         model, pool, identity = key
         option = options.get(identity)
         profile = option.profile if option is not None else next((c.profile for c in cells.values() if c.pool == pool), "?")
+        resolved = _resolved(situation.inputs, model, identity)
         placed = nodes.get(key, Counter())
         found.append(
             Row(
@@ -160,17 +173,23 @@ def rows(situation: Situation, plan: Plan) -> tuple[Row, ...]:
                 cost=money.get(key, 0.0),
                 rate=option.work_per_s if option is not None else None,
                 evidence=option.evidence if option is not None else "",
-                date=_date(situation.inputs, model, identity),
+                date=_date(resolved),
                 nodes=tuple(sorted(placed.items())),
+                resolved=resolved,
             )
         )
     return tuple(found)
 
 
-def _date(inputs: Inputs | None, model: str, option: str) -> str:
+def _resolved(inputs: Inputs | None, model: str, option: str) -> ResolvedOption | None:
     view = inputs.models.get(model) if inputs is not None else None
-    resolved = view.resolution.option(option) if view is not None else None
-    return (resolved.wanted.entry.date or "") if resolved is not None and resolved.wanted.entry is not None else ""
+    return view.resolution.option(option) if view is not None else None
+
+
+def _date(option: ResolvedOption | None) -> str:
+    """Of the throughput entry: an estimate has none."""
+    found = option.performance if option is not None else None
+    return (found.date or "") if found is not None and found.entry is not None else ""
 
 
 def refused(inputs: Inputs) -> tuple[Refused, ...]:

@@ -6,11 +6,14 @@ import argparse
 import gc
 import os
 import sys
+from importlib import import_module
 from typing import Any, NoReturn, TextIO
 
+from polyfleet.cli import options
 from polyfleet.cli.failure import FAILED, USAGE, Failure, nearest
 
-FORMS = ("table", "wide", "json", "yaml", "md")
+# Commands with a module of their own: `add(subparsers)` is cheap, `run(chosen, out, err)` imports what it needs.
+_FAMILIES = ("profile", "model", "bench")
 _DEBUG = "POLYFLEET_TRACEBACK"  # for who works on polyfleet itself
 
 
@@ -36,50 +39,25 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="print the version")
 
     plan = commands.add_parser("plan", help="what would be placed where, what it costs, what is missing; writes nothing")
-    _cluster(plan)
-    _snapshot(plan)
-    _files(plan)
-    plan.add_argument("-o", "--output", choices=FORMS, default="table", help="table (default), wide, json, yaml, md")
+    options.cluster(plan)
+    options.snapshot(plan)
+    options.files(plan)
+    options.output(plan)
 
     explain = commands.add_parser("explain", help="why a model runs where it runs, why not elsewhere, and what would fix it")
     explain.add_argument("model", metavar="mdep/NAME", help="mdep/NAME or mdep/NAMESPACE/NAME")
     explain.add_argument("--why-not", metavar="PROFILE|POOL", default="", help="why this profile or pool has no more replicas of it")
-    _cluster(explain)
-    _snapshot(explain)
-    _files(explain)
+    options.cluster(explain)
+    options.snapshot(explain)
+    options.files(explain)
 
     snapshot = commands.add_parser("snapshot", help="everything that a plan needs in one file, without secrets; reads only")
     snapshot.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write it (default: standard output)")
-    _cluster(snapshot)
+    options.cluster(snapshot)
+
+    for name in _FAMILIES:
+        import_module(f"polyfleet.cli.{name}_command").add(commands)
     return top
-
-
-def _cluster(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-n", "--namespace", metavar="NAME", default="", help="only this namespace's models; also of -f objects without one"
-    )
-    command.add_argument("-A", "--all-namespaces", action="store_true", help="models of every namespace (default)")
-    command.add_argument("--context", metavar="NAME", default="", help="context of the kubeconfig")
-    command.add_argument(
-        "--kubeconfig", metavar="FILE", default="", help="default: KUBECONFIG, then ~/.kube/config, then the pod's account"
-    )
-
-
-def _snapshot(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--snapshot", metavar="FILE|demo", default="", help="work on a file of `polyfleet snapshot`, or on the demo; no cluster"
-    )
-
-
-def _files(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-f",
-        "--filename",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="objects to add or replace for this plan; - reads standard input; may be repeated",
-    )
 
 
 def _name() -> str:
@@ -127,6 +105,8 @@ def _command(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
 
         return run()
     gc.set_threshold(200_000, 20, 100)  # imports and one plan, then the end: a fifth of the time otherwise
+    if chosen.command in _FAMILIES:
+        return int(import_module(f"polyfleet.cli.{chosen.command}_command").run(chosen, out, err))
     from polyfleet.cli import commands
 
     command: Any = getattr(commands, chosen.command)
@@ -145,25 +125,10 @@ def version() -> str:
 
 def completion() -> int:
     """`kubectl_complete-polyfleet`: words that may come next, one a line, then the directive of the shell (4: no file names)."""
-    given = sys.argv[1:]
-    word = given[-1] if given else ""
-    before = given[:-1]
-    top = parser()
-    commands = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    chosen = next((item for item in before if item in commands.choices), None)
-    directive = 4
-    if chosen is None:
-        words = list(commands.choices)
-    elif before and before[-1] in ("-o", "--output") and chosen == "plan":
-        words = list(FORMS)
-    elif before and before[-1] in ("-f", "--filename", "--kubeconfig", "-o", "--output"):
-        words, directive = [], 0
-    elif before and before[-1] == "--snapshot":
-        words, directive = ["demo"], 0
-    else:
-        words = [option for action in commands.choices[chosen]._actions for option in action.option_strings if option.startswith("--")]
-    for item in sorted(words):
-        if item.startswith(word):
-            print(item)
+    from polyfleet.cli import completing
+
+    found, directive = completing.words(parser(), sys.argv[1:])
+    for item in found:
+        print(item)
     print(f":{directive}")
     return 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from placement.snapshot import to_json
 from placement.types import Demand, Plan, Snapshot
-from polyfleet import naming
+from polyfleet import binding, naming
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
 from polyfleet.snapshot import Standing, current, standings
@@ -52,7 +52,8 @@ def pool_of(inputs: Inputs, item: Standing) -> str:
 def place_of(inputs: Inputs, view: ModelView, item: Standing) -> Entry:
     """Where a replica stands, in the words of an entry."""
     child, pool = item.child, pool_of(inputs, item)
-    wanted = view.child_for(child.option, pool)
+    # An outdated replica is on its way to nothing else.
+    wanted = view.child_for(child.option, pool) if child.name not in view.outdated else None
     return Entry(view.key, pool, child.variant, child.engine, child.devices, wanted.revision if wanted is not None else child.revision)
 
 
@@ -74,11 +75,10 @@ def of(inputs: Inputs, plan: Plan) -> tuple[Entry, ...]:
             found[(place_of(inputs, view, item), node_of(item.pod))] += 1
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
     options = {option.id: option for option in inputs.snapshot.options}
-    for start in plan.starts:
-        option, pool, view = options[start.option], pools[start.cell], inputs.models[start.model]
-        wanted, stored = view.child_for(option.id, pool), view.stored_child(option.id, pool)
-        revision = wanted.revision if wanted is not None else stored.revision if stored is not None else ""
-        found[(Entry(start.model, pool, option.variant, option.engine, option.devices, revision), start.node)] += 1
+    for key in sorted({start.model for start in plan.starts}):
+        for home in binding.homes(inputs.models[key], pools, plan.starts):
+            option = options[home.start.option]
+            found[(Entry(key, home.pool, option.variant, option.engine, option.devices, home.revision), home.start.node)] += 1
     return _grouped(found)
 
 
@@ -96,7 +96,9 @@ def _order(entry: Entry) -> tuple[str, str, str, str, int, str]:
 
 def rolling(view: ModelView) -> bool:
     """Whether replicas of an earlier revision are being replaced, or wait for it."""
-    return not view.hold and any(not item.leaving and current(view, item.child) is None for item in standings(view))
+    return not view.hold and any(
+        not item.leaving and item.child.name not in view.outdated and current(view, item.child) is None for item in standings(view)
+    )
 
 
 def digest(entries: Iterable[Entry]) -> str:

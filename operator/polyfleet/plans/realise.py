@@ -120,8 +120,9 @@ def _starts(inputs: Inputs, wanted: Mapping[Place, int]) -> list[Start] | None:
             return None
         option = naming.option_id(entry.deployment, cell.profile, entry.variant, entry.engine, entry.devices)
         child = view.child_for(option, entry.pool)
+        kept = {c.revision for c in view.children if c.name in view.outdated and (c.option, c.pool) == (option, entry.pool)}
         # Another revision than was written is another plan.
-        if option not in options or child is None or child.revision != entry.revision:
+        if option not in options or child is None or entry.revision not in {child.revision, *kept}:
             return None
         found += [Start(entry.deployment, option, cell.name, node)] * count
     return found

@@ -15,6 +15,7 @@ from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.children import Child
 from polyfleet.fleet import Pool
+from polyfleet.outdated import spec_digest
 from polyfleet.render.pod import render_pod
 from polyfleet.resolve import ResolvedOption
 from polyfleet.state import CustomState
@@ -62,7 +63,12 @@ def render(owner: CustomState, spec: ModelDeploymentSpec, option: ResolvedOption
         pool=pool.name,
         revision=pod.revision,
         labels=identity,
-        annotations={**full, naming.ENGINE: wanted.engine, naming.DEVICES: str(option.devices)},
+        annotations={
+            **full,
+            naming.ENGINE: wanted.engine,
+            naming.DEVICES: str(option.devices),
+            naming.SPEC: spec_digest(spec, option.profile, wanted.profile.vendor),
+        },
         template=pod.template,
         deadline_seconds=max(1, round(duration_seconds(spec.rollout.progress_deadline))),
     )

@@ -5,25 +5,30 @@ A note is a function of what is observed. The same note comes again in every cyc
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
+from hwprofiles import MatchReason
 from placement.types import Plan
 from polyfleet import hardware
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.plans.told import NOTHING, Told
 from polyfleet.snapshot import standings
-from polyfleet.state import CustomState, Observed
-from polyfleet.status import placed, rows
+from polyfleet.state import CustomState, NodeState, Observed
+from polyfleet.status import fleet, placed, rows
 from polyfleet.status.conditions import shorten
 
 LIMIT = 900  # an Event's note holds 1 KiB
+# What device plugins call accelerators, after the slash (vendors' documentation, 2026-11).
+_ACCELERATOR = re.compile(r"/.*([gntxpvh]pu|dcu|mlu|gcu|gaudi|neuron|ascend|accelerator)", re.IGNORECASE)
 
 
 def of_model(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> list[EventNote]:
     decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
-    return [note for note in (decided, _short(inputs, plan, view), _mismatch(inputs, view)) if note is not None]
+    found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view))
+    return [note for note in found if note is not None]
 
 
 def _asked(view: ModelView, told: Told) -> EventNote | None:
@@ -75,6 +80,12 @@ def _mismatch(inputs: Inputs, view: ModelView) -> EventNote | None:
     return _note(view.state, "Warning", "HardwareMismatch", f"taken out of traffic: {row.message}") if row is not None and wrong else None
 
 
+def _outdated(inputs: Inputs, view: ModelView) -> EventNote | None:
+    """A profile was edited or deleted under replicas that serve: told once, in a sentence without counts."""
+    text = rows.outdated_text(view, inputs.fleet.profiles)
+    return _note(view.state, "Warning", "ProfileEdited", f"{text}; {rows.UNTIL}") if text else None
+
+
 def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     short = placed.shortfall_of(plan, view)
     if short is None or inputs.fleet.unknown or placed.only_update_waits(short, view):
@@ -87,11 +98,27 @@ def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
 
 def of_nodes(observed: Observed, inputs: Inputs) -> list[EventNote]:
     uids = {node.name: node.uid for node in observed.nodes}
-    return [
+    found = [
         EventNote("Node", "", name, uids[name], "Warning", "NodeUnmatched", shorten(match.message, LIMIT))
         for name, match in inputs.fleet.unmatched()
         if name in uids
     ]
+    return found + [note for node in observed.nodes if (note := _unprofiled(inputs, node)) is not None]
+
+
+def _unprofiled(inputs: Inputs, node: NodeState) -> EventNote | None:
+    """A device of which no profile knows even the name. Other extended resources (network cards, FUSE) are nobody's business here."""
+    match = inputs.fleet.matches.get(node.name)
+    if match is None or match.reason is not MatchReason.NO_DEVICES:
+        return None
+    names = sorted(name for name, count in node.capacity.items() if count > 0 and _ACCELERATOR.search(name))
+    if not names:
+        return None
+    makers = {name.partition("/")[0] for name in names}
+    labels = [f"{key}={value}" for key, value in sorted(node.labels.items()) if key.partition("/")[0] in makers]
+    text = f"{', '.join(f'{node.capacity[name]} {name}' for name in names)} belong to no HardwareProfile, so nothing is placed here"
+    hint = f"; labels that could tell them: {', '.join(labels)}" if labels else ""
+    return EventNote("Node", "", node.name, node.uid, "Warning", "NodeUnmatched", shorten(f"{text}{hint}; see docs/add-a-device.md", LIMIT))
 
 
 def of_pools(inputs: Inputs) -> list[EventNote]:
@@ -112,6 +139,11 @@ def of_pools(inputs: Inputs) -> list[EventNote]:
         elif before == 0 and usable:
             found.append(_note(state, "Normal", "PoolRecovered", f"{usable} nodes of {pool.name} can be used again"))
     return found
+
+
+def of_profiles(inputs: Inputs, now: str) -> list[EventNote]:
+    found = ((parsed.state, fleet.stale(inputs, parsed, now)) for parsed in inputs.objects.profiles)
+    return [_note(state, "Normal", "ProfileStale", text) for state, text in found if text]
 
 
 def _note(state: CustomState, kind: str, reason: str, message: str) -> EventNote:

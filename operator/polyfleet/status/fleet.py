@@ -6,23 +6,28 @@ While the inventory cannot be read, counts are left out instead of shown as zero
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any
 
-from hwprofiles import HardwareProfileSpec, validate
-from hwprofiles.schema import decimal_float, format_decimal
+from hwprofiles import HardwareProfileSpec
+from hwprofiles.schema import decimal_float, duration_seconds, format_decimal
+from hwprofiles.trust import Fault
 from placement.types import Outcome, Plan
-from polyfleet import quotas, unsupported
+from polyfleet import quotas, remarks, unsupported
 from polyfleet.actions import Refusal
 from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
 from polyfleet.objects import Parsed
 from polyfleet.plans.told import NOTHING, Told
+from polyfleet.rating import age_days
 from polyfleet.state import CustomState
 from polyfleet.status import model, placed, refused
-from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, write
+from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten, write
 
 MAX_EXAMPLES = 3
+MAX_IGNORED, IGNORED_LENGTH = 32, 300
+DAY_S = 86_400
 BUDGET_WARNING = 0.9  # of the budget; the alert BudgetNearLimit fires there too
 
 
@@ -84,7 +89,8 @@ def _pool_conditions(fleet: Fleet, found: Pool) -> list[Judged]:
     if fleet.unknown:
         known = Judged("InventoryKnown", UNKNOWN, fleet.unknown, "nodes or pods cannot be listed; nothing grows and nothing shrinks")
         return [known]
-    return [Judged("InventoryKnown", TRUE, "Listed"), _schedulable(found), _healthy(found)]
+    known = Judged("InventoryKnown", TRUE, "Listed", shorten(remarks.of_pool(fleet, found)))
+    return [known, _schedulable(found), _healthy(found)]
 
 
 def _schedulable(found: Pool) -> Judged:
@@ -95,7 +101,7 @@ def _schedulable(found: Pool) -> Judged:
         return Judged(kind, FALSE, "Cordoned", "spec.schedulable is false: running replicas stay, no new one starts")
     if not any(_usable(found, node) for node in found.nodes):
         counts = ", ".join(f"{row['nodes']} {row['reason']}" for row in _excluded(found))
-        return Judged(kind, FALSE, "AllNodesExcluded", counts or "no node matches")
+        return Judged(kind, FALSE, "AllNodesExcluded", shorten((counts or "no node matches") + remarks.why_left_out(found.nodes)))
     return Judged(kind, TRUE, "Schedulable")
 
 
@@ -119,8 +125,9 @@ def _healthy(found: Pool) -> Judged:
 # ---- HardwareProfile
 
 
-def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str, refusals: Sequence[Refusal] = ()) -> dict[str, Any]:
-    state, spec = parsed.state, parsed.spec
+def profile(inputs: Inputs, parsed: Parsed[HardwareProfileSpec], now: str, refusals: Sequence[Refusal] = ()) -> dict[str, Any]:
+    """Of the profile as it is stored: what planning leaves out of it stays in the counts and is listed under `ignored`."""
+    fleet, state, spec = inputs.fleet, parsed.state, parsed.spec
     status: dict[str, Any] = {"observedGeneration": state.generation}
     if spec is None:
         bad = Judged("Ready", FALSE, "DataOutOfRange", parsed.fault)
@@ -142,7 +149,10 @@ def profile(fleet: Fleet, parsed: Parsed[HardwareProfileSpec], now: str, refusal
             status["resourceNames"] = resources
     status.update(_evidence(spec))
     refused_pools = [text for found in pools if found.parsed is None and (text := refused.of_pool(found.name, refusals))]
-    rows = [_discovered(fleet, nodes, refused_pools), _calibrated(spec)]
+    faults = [fault for fault in inputs.profile_faults if fault.profile == parsed.name]
+    if ignored := [fault for fault in faults if fault.ignored]:
+        status["ignored"] = _ignored(ignored)
+    rows = [_discovered(fleet, nodes, refused_pools), _calibrated(spec, faults, stale(inputs, parsed, now))]
     status["conditions"] = write([*rows, _first(rows, "Ready")], state.status, state.generation, now)
     return status
 
@@ -169,16 +179,40 @@ def _discovered(fleet: Fleet, nodes: Iterable[FleetNode], refused_pools: Sequenc
     return Judged(kind, TRUE, "NodesMatched", "; ".join([f"{len(found)} nodes", *(f"not created: {text}" for text in refused_pools)]))
 
 
-def _calibrated(spec: HardwareProfileSpec) -> Judged:
+def _ignored(faults: Sequence[Fault]) -> list[str]:
+    found = [shorten(f"spec.{fault.field}: {fault.message}", IGNORED_LENGTH) for fault in faults]
+    rest = len(found) - MAX_IGNORED
+    return found if rest <= 0 else [*found[: MAX_IGNORED - 1], f"and {rest + 1} more"]
+
+
+def _calibrated(spec: HardwareProfileSpec, faults: Sequence[Fault], old: str) -> Judged:
+    """What is wrong comes before what is missing, and that before what is old."""
     kind = "Calibrated"
-    findings = validate(spec)
-    if findings:
-        first = findings[0]
-        reason = "ProvenanceMissing" if first.reason == "ProvenanceMissing" else "DataOutOfRange"
-        return Judged(kind, FALSE, reason, f"spec.{first.field}: {first.message}")
+    if faults:
+        first = faults[0]
+        reason = {"ProvenanceMissing": "ProvenanceMissing", "AssumptionMissing": "NoData"}.get(first.reason, "DataOutOfRange")
+        fate = "left out of planning, the rest is used" if first.ignored else "used as it is"
+        more = f"; {len(faults) - 1} more objections: polyfleet profile validate" if len(faults) > 1 else ""
+        return Judged(kind, FALSE, reason, f"spec.{first.field}: {first.message} ({fate}){more}")
     if not spec.throughput:
         return Judged(kind, FALSE, "NoData", "no throughput entry; measure with polyfleet bench")
+    if old:
+        return Judged(kind, UNKNOWN, "Stale", old)
     return Judged(kind, TRUE, "Calibrated")
+
+
+def stale(inputs: Inputs, parsed: Parsed[HardwareProfileSpec], now: str) -> str:
+    """The oldest measurement that is past FleetPolicy `profiles.maxAge`, with the way out; "" = none is. Others do not age."""
+    limit, today = inputs.policy.profiles.max_age, date.fromisoformat(now[:10])
+    entries = parsed.spec.throughput if parsed.spec is not None else ()
+    old = [e for e in entries if e.evidence == "Measured" and age_days(e.date, today) * DAY_S > duration_seconds(limit)]
+    if not old:
+        return ""
+    first = min(old, key=lambda entry: entry.date)
+    return (
+        f"{len(old)} measurements are older than FleetPolicy spec.profiles.maxAge {limit}, the oldest of {first.date}: {first.model}"
+        f" on {first.engine}; they are used, measure again: polyfleet bench --profile {parsed.name} --model {first.model}"
+    )
 
 
 # ---- FleetPolicy

@@ -19,8 +19,9 @@ from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
 from polyfleet.plans.told import NOTHING, Told, gap_text
 from polyfleet.prepare import INVALID_SPEC
+from polyfleet.rating import PROFILE_STALE, SLO_UNREACHABLE, bench
 from polyfleet.render import service
-from polyfleet.resolve import Fault
+from polyfleet.resolve import Fault, ResolvedOption
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import placed, pods, refused, rows
@@ -94,6 +95,8 @@ def conditions(
         found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
             found.append(placed.judge(inputs, plan, view, told))
+        elif (fault := view.resolution.unresolved) is not None and fault.reason == SLO_UNREACHABLE:
+            found.append(Judged(placed.ROW, FALSE, fault.reason, fault.message))
     short = placed.shortfall_of(plan, view)
     missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
     planned = max(0, view.target - missing)
@@ -105,7 +108,7 @@ def conditions(
     summed = [row for row in found if row is not None]
     ready = summary(summed, serving, view.target, "Ready")
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
-    promoted = rows.promoted(view, planned, told)
+    promoted = rows.promoted(view, planned, told, inputs.fleet.profiles)
     return [*summed, ready, available, *([promoted] if promoted is not None else [])]
 
 
@@ -114,11 +117,17 @@ def _accepted(fault: Fault | None) -> Judged:
 
 
 def _resolved(view: ModelView) -> Judged:
-    fault = view.resolution.unresolved
+    """At least one compatible profile with usable data. Data that shows an SLO to be out of reach is usable: then nothing is placed."""
+    kind, fault = "ProfilesResolved", view.resolution.unresolved
     if fault is not None and not view.resolution.options:
-        return Judged("ProfilesResolved", FALSE, fault.reason, fault.message)
-    names = sorted({option.profile for option in view.resolution.options})
-    return Judged("ProfilesResolved", TRUE, "Resolved", ", ".join(names))
+        if fault.reason != SLO_UNREACHABLE:
+            return Judged(kind, FALSE, fault.reason, fault.message)
+        slow = [item.profile for item in view.resolution.rejected if item.reason == SLO_UNREACHABLE]
+        return Judged(kind, TRUE, "Resolved", ", ".join(sorted(slow)))
+    options = view.resolution.options
+    names = ", ".join(sorted({option.profile for option in options}))
+    old = sorted({f"{option.profile}: {option.stale}; {bench(option.wanted)}" for option in options if option.stale})
+    return Judged(kind, TRUE, PROFILE_STALE if old else "Resolved", "; ".join([names, *old]))
 
 
 def _route(observed: Observed, view: ModelView, serving: int, planned: int) -> Judged:
@@ -189,12 +198,27 @@ def _placement(inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str,
         "replicas": len(members),
         "readyReplicas": sum(1 for item in members if item.serving),
         "devicesPerReplica": devices,
+        "tokensPerSecond": _tokens(option, len(members)),
         "hourlyCost": format_decimal(sum(_cost(inputs, item) for item in members)),
         "evidence": option.evidence if option is not None else None,
         "reason": why.reason if why is not None else None,
-        "message": shorten(why.message) if why is not None else None,
+        "message": shorten(_message(inputs, option, why, profile)),
     }
     return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _tokens(option: ResolvedOption | None, replicas: int) -> str | None:
+    """Output tokens/s that these replicas are planned with; None = nothing is known."""
+    if option is None or option.performance is None:
+        return None
+    return format_decimal(round(option.performance.output_tokens_per_s * replicas), 0)
+
+
+def _message(inputs: Inputs, option: ResolvedOption | None, why: Why | None, profile: str) -> str:
+    parts = [why.message if why is not None else "", option.caveat if option is not None else ""]
+    if profile not in inputs.fleet.profiles and not inputs.fleet.unknown:
+        parts.append(f"HardwareProfile {profile} does not exist any more: what runs stays, and none is added or replaced")
+    return "; ".join(part for part in parts if part)
 
 
 def _why(plan: Plan, view: ModelView, profile: str, pool: str) -> Why | None:

@@ -25,7 +25,7 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals
     what this cycle or an earlier one wanted, and still wants; and models on which `act` failed. `told`: the plan in force, and the one
     that waits for a person."""
     found: list[StatusApply | None] = []
-    events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs), *notes.preempted(inputs, plan)]
+    events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs), *notes.of_profiles(inputs, now), *notes.preempted(inputs, plan)]
     queue = placed.queue(inputs, plan)
     plans, nothing = by_model(plan), replace(plan, assignments=(), starts=(), shortfalls=(), why=())
     ready = failed = 0
@@ -41,7 +41,7 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals
         ready += _is_ready(status)
         found.append(_apply(view.state, status))
     found += [
-        _guarded(parsed.state, partial(fleet.profile, inputs.fleet, parsed, now, refusals))
+        _guarded(parsed.state, partial(fleet.profile, inputs, parsed, now, refusals))
         for parsed in inputs.objects.profiles
         if not parsed.state.deleting
     ]

@@ -108,20 +108,6 @@ def test_a_held_model_keeps_its_revision(held: dict[str, Any]) -> None:
     assert done.plan.starts == ()
 
 
-def test_oc_030_an_edit_of_the_profile_rolls_and_a_restart_does_not() -> None:
-    """OC-030: a new image in the profile is a new revision; the same objects looked at again give the same children."""
-    engines = {"sandbox": {"image": "sandbox.polyfleet.io/engine:v2"}}
-    edited = b.custom("HardwareProfile", "sandbox-nvidia", {**b.profile("sandbox-nvidia").spec, "engines": engines})
-    model = b.model("m", {**NVIDIA_ONLY, "replicas": 2})
-    child = replace_size(children(model)["sandbox-nvidia"], 2)
-    pods = old_pods(child, 2)
-    same = look(model, deployments=(child,), pods=pods)
-    assert b.sizes(same.actions) == {child.name: 2}
-    observed = replace(same.observed, profiles=(edited,))
-    assert b.sizes(cycle(observed).actions)[child.name] == 2
-    assert len(b.sizes(cycle(observed).actions)) == 2
-
-
 def moving(pods: tuple[Any, ...], deployments: tuple[DeploymentState, ...], model: CustomState) -> Done:
     """An hour after the pods were made: younger ones than `minResidence` are not moved for money."""
     return look(model, nodes=(H100, PPU), deployments=deployments, pods=pods, now=b.LATER)

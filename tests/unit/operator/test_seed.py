@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from polyfleet.actions import Report, StatusApply
 from polyfleet.errors import Conflict
-from polyfleet.seed import Edited, Seeded, annotate, conflicting, read_seeds, without
+from polyfleet.seed import Seeded, annotate, conflicting, edited_fields, read_seeds, restore, without
+
+from tests.unit.operator import builders as b
 
 PROFILE = "apiVersion: polyfleet.io/v1alpha1\nkind: HardwareProfile\nmetadata: {name: NAME}\nspec: {vendor: v}\n"
 
@@ -55,10 +59,62 @@ def test_conflicting_paths_come_from_the_servers_answer() -> None:
     assert conflicting(Conflict(409, "Conflict", "m", details={"causes": causes})) == [".spec.a", ".spec.b"]
 
 
+def shipped(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "polyfleet.io/v1alpha1", "kind": "HardwareProfile", "metadata": {"name": name}, "spec": {"vendor": "v", **spec}}
+
+
+def seeded(*manifests: dict[str, Any], overwrite: bool = False) -> Seeded:
+    return Seeded(manifests={f"{m['kind']}/{m['metadata']['name']}": m for m in manifests}, overwrite=overwrite)
+
+
 def test_edited_fields_show_in_the_status_and_as_one_event() -> None:
-    """The edited profile's status lists the paths; others stay as they are."""
+    """The edited profile's status lists the path; others stay as they are. What the API server or somebody adds is no edit of ours."""
+    live = {"vendor": "v", "cost": {"perDeviceHour": "3", "currency": "USD"}, "family": "added"}
+    observed = b.observed(profiles=[b.custom("HardwareProfile", "a", live), b.custom("HardwareProfile", "b", {"vendor": "v"})])
     report = Report(statuses=(StatusApply("HardwareProfile", "", "a", "u1", {"x": 1}), StatusApply("HardwareProfile", "", "b", "u2", {})))
-    told = annotate(report, Seeded(edited={"HardwareProfile/a": Edited("HardwareProfile", "a", "u1", ("cost.perDeviceHour",))}))
+    ours = seeded(shipped("a", cost={"perDeviceHour": "2.20"}, bandwidthTBps=None), shipped("b"))
+    told = annotate(report, ours, observed)
     assert told.statuses[0].status == {"x": 1, "editedFields": ["cost.perDeviceHour"]}
     assert told.statuses[1].status == {}
-    assert [(event.reason, event.name, event.uid) for event in told.events] == [("ProfileEdited", "a", "u1")]
+    (event,) = told.events
+    assert (event.reason, event.name, event.uid) == ("ProfileEdited", "a", "uid-HardwareProfile-a")
+    assert event.message == "edited by hand, upgrades keep them: cost.perDeviceHour"
+
+
+def test_an_edit_that_the_next_start_takes_back_says_so() -> None:
+    """With overwriteEdited an edit lasts until the next start only."""
+    observed = b.observed(profiles=[b.custom("HardwareProfile", "a", {"vendor": "w"})])
+    (event,) = annotate(Report(), seeded(shipped("a"), overwrite=True), observed).events
+    assert "taken back at the next start" in event.message
+
+
+@pytest.mark.parametrize(
+    ("want", "live", "paths"),
+    [
+        ({"a": "1"}, {"a": "1"}, ()),
+        ({"a": "1.50"}, {"a": "1.5"}, ()),  # one number in two spellings
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, ("a.c",)),
+        ({"l": [{"x": 1}]}, {"l": [{"x": 1, "default": True}]}, ()),  # the API server's default
+        ({"l": [{"x": 1}]}, {"l": []}, ("l",)),
+        ({"l": [{"x": 1}]}, {}, ("l",)),
+        ({"l": [{"x": 1}], "m": {"k": "v"}}, {"l": [{"x": 1}, {"x": 2}]}, ("l", "m")),
+        ({"gone": None}, {}, ()),
+    ],
+)
+def test_edited_fields_are_those_with_another_value(want: dict[str, Any], live: dict[str, Any], paths: tuple[str, ...]) -> None:
+    """Maps go down to their keys, a list is one field; absent in the cluster is an edit, null in the chart is not."""
+    assert edited_fields({"spec": want}, b.custom("HardwareProfile", "a", live)) == paths
+
+
+def test_a_deleted_shipped_profile_comes_back_and_is_told_once_there() -> None:
+    """Only what the chart ships, never on a list that cannot be read, and never while it is still being deleted."""
+    ours = seeded(shipped("a", bandwidthTBps=None), shipped("b"))
+    there = b.custom("HardwareProfile", "b", {"vendor": "v"})
+    assert restore(ours, b.observed(profiles=[there], unknown={"hardwareprofiles": "ListFailed"})) == ()
+    (act,) = restore(ours, b.observed(profiles=[there]))
+    assert (act.manifest["metadata"]["name"], act.manifest["spec"], act.force) == ("a", {"vendor": "v"}, False)
+    again = b.observed(profiles=[b.custom("HardwareProfile", "a", {"vendor": "v"}), there])
+    assert restore(ours, again) == ()
+    assert [(e.reason, e.name) for e in annotate(Report(), ours, again).events] == [("DriftRepaired", "a")]
+    going = b.custom("HardwareProfile", "a", {"vendor": "v"}, deleting=True)
+    assert restore(ours, b.observed(profiles=[going, there])) == ()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench.placement.instances import Recipe, make, snapshot_of
 
+from bench.placement.instances import Recipe, make, snapshot_of
 from placement import again, check, effective, fleetplan
 from placement import plan as make_plan
 from placement.engine import Cache
@@ -99,7 +99,7 @@ def test_a_plan_around_what_runs_is_near_a_bound_that_the_full_solve_agrees_with
 def test_nothing_is_taken_over_from_another_fleet() -> None:
     """A memory of other nodes, rows or options is no memory."""
     snapshot, demand = fleet()
-    plan, warm = make_plan(snapshot, demand, effort=LARGE)
+    _, warm = make_plan(snapshot, demand, effort=LARGE)
     assert isinstance(warm.cache, Cache)
     other, asked = fleet(seed=1)
     cold, _ = make_plan(other, asked, effort=LARGE)
