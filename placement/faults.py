@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 
 from placement.kinds import kind_faults
 from placement.types import SNAPSHOT_VERSION, Cell, Demand, Model, ModelDemand, Node, Option, PlacementError, Policy, Replica, Snapshot
@@ -128,10 +129,17 @@ def _model(model: Model) -> list[str]:
 
 
 def _option(option: Option, models: dict[str, Model]) -> list[str]:
-    at = f"options[{option.id}]"
     faults: list[str] = []
     if option.model not in models:
-        faults.append(f"{at}.model: {option.model!r} is no model of this snapshot")
+        faults.append(f"options[{option.id}].model: {option.model!r} is no model of this snapshot")
+    return faults + list(_of_option(option))
+
+
+@lru_cache(maxsize=16384)
+def _of_option(option: Option) -> tuple[str, ...]:
+    """What is wrong with the option itself. Kept: most options are the same from snapshot to snapshot."""
+    at = f"options[{option.id}]"
+    faults: list[str] = []
     wrong = _whole(at, "devices", (option.devices,), 1) + _whole(at, "span", (option.span,), 1)
     faults += wrong
     if not wrong and option.devices % option.span:
@@ -144,7 +152,7 @@ def _option(option: Option, models: dict[str, Model]) -> list[str]:
             faults += _real(at, name, value)
     for rate in option.bucket_work:
         faults += _real(at, "bucket_work", rate)
-    return faults
+    return tuple(faults)
 
 
 def _replica(replica: Replica, models: dict[str, Model], options: dict[str, Option]) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING
 
-from placement.nodes import Group
 from placement.share import Kind, Needs, share
 from placement.snapshot import Split
-from placement.types import ModelDemand, Option
+from placement.types import Model, ModelDemand, Option
 
 if TYPE_CHECKING:
     from placement.problem import Problem
@@ -36,45 +36,53 @@ class Want:
     unreachable: tuple[int, ...] = ()  # buckets with load that no option serves
 
 
+Running = tuple[tuple[Kind | None, int, int], ...]  # per group: what a replica gives (None = nothing that is known), replicas, devices
+
+
 def want_of(problem: Problem, m: int, startable: bool, dead: tuple[int, ...]) -> Want:
     model, asked = problem.models[m], problem.demand[m]
-    groups = [problem.groups[g] for g in problem.groups_of[m]]
-    running = sum(len(g.ids) for g in groups)
-    minimum, loads = model.min_replicas, asked.loads
-    work = sum(loads)
-    own = [problem.options[o] for o in problem.options_of[m]]
-    smallest = min([o.devices for o in own] or [g.devices for g in groups] or [1])
-    floors = _floors(asked)
+    buckets, floors = len(asked.loads), _floors(asked)
     for o in problem.options_of[m]:
         option, role = problem.options[o], problem.snapshot.options[o].role
-        tokens = tuple((option.kv_tokens or 0.0) if role == of else 0.0 for _, of in floors)
-        problem.kinds[o] = (option.rates(len(loads)), tokens, "")
+        tokens = tuple((option.kv_tokens or 0.0) if role == of else 0.0 for _, of in floors) if floors else ()
+        problem.kinds[o] = (option.rates(buckets), tokens, "")
+    groups = [problem.groups[g] for g in problem.groups_of[m]]
+    running = tuple((problem.kind_of(g), len(g.ids), g.devices) for g in groups)
+    return _want(model, asked, tuple(problem.options[o] for o in problem.options_of[m]), running, startable, dead)
+
+
+@lru_cache(maxsize=8192)
+def _want(model: Model, asked: ModelDemand, own: tuple[Option, ...], running: Running, startable: bool, dead: tuple[int, ...]) -> Want:
+    """Kept from plan to plan: from one to the next most models ask the same and run the same."""
+    runs = sum(n for _, n, _ in running)
+    minimum, loads = model.min_replicas, asked.loads
+    work = sum(loads)
+    smallest = min([o.devices for o in own] or [devices for _, _, devices in running] or [1])
     have: Counter[Kind] = Counter()
-    for g in groups:
-        kind = problem.kind_of(g)
+    for kind, n, _ in running:
         if kind is not None:
-            have[kind] += len(g.ids)
+            have[kind] += n
     half = len(loads) // 2 if model.same_network and isinstance(asked, Split) else 0
-    needs = Needs(loads, tuple(floor for floor, _ in floors), half)
+    needs = Needs(loads, tuple(floor for floor, _ in _floors(asked)), half)
     if len(loads) == 1:
         running_work = sum(rates[0] * n for (rates, _, _), n in have.items())
     else:
-        running_work = share(replace(needs, floors=()), have) * work if groups else 0.0
+        running_work = share(replace(needs, floors=()), have) * work if running else 0.0
     if not asked.may_shrink:
-        minimum = max(minimum, min(running, model.max_replicas))
+        minimum = max(minimum, min(runs, model.max_replicas))
         if 0 < work < running_work:
             needs = replace(needs, loads=tuple(x * running_work / work for x in loads))
             work = running_work
     running_share = share(needs, have) if needs.any else 1.0
     need = _need(own, needs, smallest)
-    surplus = _surplus(groups, have, needs, running_share, minimum, problem)
+    surplus = _surplus(running, have, needs, running_share, minimum)
     base = 0.0
     if not startable and not model.hold:
         # Nothing can start: what is missing today stays missing, whatever the others do.
-        base = 2.0 * smallest * max(0, minimum - running) + need * unmet_price(1.0 - running_share)
+        base = 2.0 * smallest * max(0, minimum - runs) + need * unmet_price(1.0 - running_share)
     return Want(
-        minimum, model.max_replicas, work, need, smallest, running, running_work,
-        max(running - model.max_replicas, surplus, 0), base, needs, running_share, dead,
+        minimum, model.max_replicas, work, need, smallest, runs, running_work,
+        max(runs - model.max_replicas, surplus, 0), base, needs, running_share, dead,
     )  # fmt: skip
 
 
@@ -84,7 +92,7 @@ def _floors(asked: ModelDemand) -> list[tuple[float, str]]:
     return [(d.kv_floor, d.role) for d in parts if d.kv_floor > 0]
 
 
-def _need(own: list[Option], needs: Needs, smallest: int) -> float:
+def _need(own: Sequence[Option], needs: Needs, smallest: int) -> float:
     """Device-equivalents of the demand: per bucket at the median option's work per device; without work those of the KV cache."""
     total, loads = 0.0, needs.loads
     for b, load in enumerate(loads):
@@ -97,10 +105,10 @@ def _need(own: list[Option], needs: Needs, smallest: int) -> float:
     return total
 
 
-def _surplus(groups: list[Group], have: Mapping[Kind, int], needs: Needs, before: float, minimum: int, problem: Problem) -> int:
+def _surplus(running: Running, have: Mapping[Kind, int], needs: Needs, before: float, minimum: int) -> int:
     """How many running replicas may go, the weakest first, without a loss. Those that carry nothing that is known go first."""
-    kinds = [kind for g in groups if (kind := problem.kind_of(g)) is not None for _ in g.ids]
-    useless = sum(len(g.ids) for g in groups) - len(kinds)
+    kinds = [kind for kind, n, _ in running if kind is not None for _ in range(n)]
+    useless = sum(n for _, n, _ in running) - len(kinds)
     kinds.sort(key=lambda k: (sum(k[0]), k))
     most = max(0, useless + len(kinds) - minimum)
     if most <= useless or not needs.any:

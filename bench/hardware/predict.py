@@ -3,7 +3,8 @@
 Each repetition starts the sandbox engine anew and measures 1, 2, 8 and 4 in several short rounds, each in an order of its own; of each
 concurrency the round with the median rate counts. (One long stage each is not enough where the machine does other things as well: its
 speed then changes by a factor of two within a minute, and 2 in flight were slower than 1.) Of the first three the command's own functions
-make entries, `hwprofiles.performance` is asked for 4, and the answer compared with the fourth. `python -m bench.hardware.predict --help`; about five minutes.
+make entries, `hwprofiles.performance` is asked for 4, and the answer compared with the fourth. `python -m bench.hardware.predict --help`;
+about eight minutes.
 
 Engines: `byte` (default) computes a small model with the engine's own continuous batching, sixteen sequences at once, hundreds of requests
 in seconds. `llamacpp` is the real small model with eight slots, about twenty times slower: with its default of four slots, eight requests
@@ -77,10 +78,10 @@ def started(flags: list[str]) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def middle(found: Sequence[Stage], concurrency: int) -> Stage:
-    """The stage with the median rate among those of this concurrency that settled (the lower of two)."""
-    rates = sorted((s for s in found if s.concurrency == concurrency and not s.held.unsettled), key=lambda s: s.held.tokens_per_s)
+    """The stage with the median rate among those of this concurrency that give an entry (the lower of two)."""
+    rates = sorted((s for s in found if s.concurrency == concurrency and not s.unusable), key=lambda s: s.held.tokens_per_s)
     if not rates:
-        raise RuntimeError(f"no stage of {concurrency} in flight settled; repeat with a longer --seconds")
+        raise RuntimeError(f"no stage of {concurrency} in flight gives an entry; repeat with a longer --seconds")
     return rates[(len(rates) - 1) // 2]
 
 

@@ -24,6 +24,7 @@ from polyfleet.cache import REQUIRED, Cache
 from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
+from polyfleet.fleet import Builder
 from polyfleet.hold import hold_plan
 from polyfleet.inputs import Inputs
 from polyfleet.metrics import Metrics
@@ -80,6 +81,7 @@ class Cycle:
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
     now: Callable[[], str] = field(default=lambda: now())  # the wall clock, as the API writes it
     solution: Solution = field(default_factory=Solution)
+    fleet: Builder = field(default_factory=Builder)
     last_summary: Any = None
     backoff: Backoff = field(default_factory=Backoff)
 
@@ -160,7 +162,7 @@ class Cycle:
             return None
         self.backoff.succeeded("unreadable")
         moment = self.now()
-        inputs = await asyncio.to_thread(decide.prepare, observed, now=moment)
+        inputs = await asyncio.to_thread(decide.prepare, observed, now=moment, builder=self.fleet)
         fresh = await self._plan(observed, inputs)
         decision = await asyncio.to_thread(
             judge.judge, observed, inputs, fresh, trigger=self.solution.trigger, millis=self.solution.millis, now=moment

@@ -27,15 +27,24 @@ INVALID_SPEC = "InvalidSpec"
 POD_TEMPLATE_INVALID = "PodTemplateInvalid"
 
 
-def prepare(observed: Observed, *, policy_defaults: FleetPolicySpec | None = None, now: str | None = None) -> Inputs:
-    """`now` (RFC 3339) tells which replicas are too young to move, how many moves this hour has left and how old data is; without it none
+def prepare(
+    observed: Observed,
+    *,
+    policy_defaults: FleetPolicySpec | None = None,
+    now: str | None = None,
+    builder: fleet.Builder | None = None,
+) -> Inputs:
+    """`builder` keeps the fleet of the cycle before and works out what has changed since; without it everything is worked out.
+
+    `now` (RFC 3339) tells which replicas are too young to move, how many moves this hour has left and how old data is; without it none
     is too young, the hour is whole and nothing is old.
 
     Planning sees only what of each profile can be trusted; `objects` keep the profiles as they are stored, for what is said of them."""
     objects = parse_all(observed, policy_defaults)
     specs = {item.name: _interned(item.state, item.spec) for item in objects.profiles if item.spec is not None}
     profiles = trusted(specs, today=now[:10] if now else _NEVER)
-    built = fleet.build(observed, replace(objects, profiles=tuple(_only(item, profiles.specs) for item in objects.profiles)))
+    build = fleet.build if builder is None else builder.build
+    built = build(observed, replace(objects, profiles=tuple(_only(item, profiles.specs) for item in objects.profiles)))
     children = attribute(observed)
     doomed = snapshot.doomed_pods(built, children.by_model)
     today = date.fromisoformat(now[:10]) if now else None
