@@ -110,7 +110,7 @@ def context_exceeded(longest: int, load: Load, hardware: Hardware, model: str | 
         values.LOAD_OUTSIDE_RANGE,
         f"a request of {load.input_tokens} + {load.output_tokens} = {total} tokens exceeds the context of {model or 'the model'},"
         f" {longest} tokens",
-        f"lower spec.load lengths to at most {longest} together, then {bench_command(hardware.profile, model)}",
+        f"lower spec.workload.inputTokens and outputTokens to at most {longest} together, then {bench_command(hardware.profile, model)}",
     )
 
 

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     options.cluster(snapshot)
 
     for name in _FAMILIES:
-        import_module(f"polyfleet.cli.{name}_command").add(commands)
+        import_module(f"polyfleet.cli.{name}.command").add(commands)
     return top
 
 
@@ -106,7 +106,7 @@ def _command(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
         return run()
     gc.set_threshold(200_000, 20, 100)  # imports and one plan, then the end: a fifth of the time otherwise
     if chosen.command in _FAMILIES:
-        return int(import_module(f"polyfleet.cli.{chosen.command}_command").run(chosen, out, err))
+        return int(import_module(f"polyfleet.cli.{chosen.command}.command").run(chosen, out, err))
     from polyfleet.cli import commands
 
     command: Any = getattr(commands, chosen.command)

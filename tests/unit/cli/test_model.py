@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from polyfleet.api import ModelDeploymentSpec
-from polyfleet.cli import model_command, model_terms
+from polyfleet.cli.model import command as model_command
+from polyfleet.cli.model import terms as model_terms
 
 from hwprofiles import catalogue
 from hwprofiles.config_json import shape_from_config

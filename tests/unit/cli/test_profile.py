@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from polyfleet.cli import completing
-from polyfleet.cli.profile_terms import age
+from polyfleet.cli.profile.terms import age
 from polyfleet.cli.program import call, parser
 from polyfleet.cli.text import cells
 

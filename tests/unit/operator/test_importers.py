@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given as generated
 from hypothesis import settings
 from hypothesis import strategies as st
-from polyfleet.cli.profile_command import FORMATS
+from polyfleet.cli.profile.command import FORMATS
 from polyfleet.profiledata.entry import Given, Imported, day, decimal_text
 from polyfleet.profiledata.fields import ReadError
 from polyfleet.profiledata.formats import READERS

@@ -21,9 +21,9 @@ from typing import TextIO
 from hwprofiles.model import Throughput
 from hwprofiles.schema import SchemaError
 from polyfleet import naming
-from polyfleet.cli import bench_text
-from polyfleet.cli.bench_options import Asked, asked, endpoint
-from polyfleet.cli.bench_subject import dialect, fits, subject_of
+from polyfleet.cli.bench import text as bench_text
+from polyfleet.cli.bench.options import Asked, asked, endpoint
+from polyfleet.cli.bench.subject import dialect, fits, subject_of
 from polyfleet.cli.connect import Connection, connect
 from polyfleet.cli.failure import FAILED, FINE, Failure, usage
 from polyfleet.cli.text import plain, wrap
@@ -53,7 +53,7 @@ class Place:
 def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     try:
         if chosen.observe:
-            from polyfleet.cli import observing
+            from polyfleet.cli.bench import observing as observing
 
             return asyncio.run(observing.observe(chosen, out, err))
         return asyncio.run(_bench(chosen, asked(chosen), out, err, os.environ))

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from hwprofiles import HardwareProfileSpec
 from hwprofiles.model import Provenance
 from hwprofiles.shipped_profiles import load_objects
-from polyfleet.cli import profile_fields, profile_files
 from polyfleet.cli.failure import CHANGES, FINE, Failure, listed, nearest
-from polyfleet.cli.profile_show import origins
-from polyfleet.cli.profile_source import Profiles, profiles
-from polyfleet.cli.profile_terms import engine_text, grid, layout_text, load_text, machine, style, width
+from polyfleet.cli.profile import fields as profile_fields
+from polyfleet.cli.profile import files as profile_files
+from polyfleet.cli.profile.show import origins
+from polyfleet.cli.profile.source import Profiles, profiles
+from polyfleet.cli.profile.terms import engine_text, grid, layout_text, load_text, machine, style, width
 from polyfleet.cli.text import Column, count, wrap
 
 

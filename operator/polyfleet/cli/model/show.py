@@ -12,9 +12,9 @@ from hwprofiles.catalogue import CatalogueEntry
 from hwprofiles.schema import SchemaError
 from hwprofiles.shape import Shape
 from polyfleet.cli.failure import FINE, Failure, listed, nearest, usage
-from polyfleet.cli.model_list import document
-from polyfleet.cli.model_terms import beyond, billions, block, kib, tokens
-from polyfleet.cli.profile_terms import machine, style, width
+from polyfleet.cli.model.listing import document
+from polyfleet.cli.model.terms import beyond, billions, block, kib, tokens
+from polyfleet.cli.profile.terms import machine, style, width
 from polyfleet.cli.text import wrap
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from hwprofiles.model import Layout
-from polyfleet.cli.bench_options import Asked, layout
+from polyfleet.cli.bench.options import Asked, layout
 from polyfleet.cli.failure import Failure
 from polyfleet.loadtest import client as http
 from polyfleet.loadtest import entries as made

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from polyfleet.cli import options
 
 FORMATS = ("aibrix", "aiperf", "genai-perf", "inference-perf", "vllm", "wva")  # profiledata.formats.READERS; a test compares
+_MODULES = {"list": "listing", "show": "show", "validate": "validate", "diff": "diff", "import": "importing"}  # by verb
 
 
 def add(subparsers: Any) -> None:
@@ -100,4 +101,4 @@ def _load(group: Any) -> None:
 
 
 def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
-    return int(import_module(f"polyfleet.cli.profile_{chosen.verb}").run(chosen, out, err))
+    return int(import_module(f"polyfleet.cli.profile.{_MODULES[chosen.verb]}").run(chosen, out, err))

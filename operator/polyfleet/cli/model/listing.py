@@ -8,8 +8,8 @@ from typing import Any, TextIO
 from hwprofiles import catalogue
 from hwprofiles.catalogue import CatalogueEntry
 from polyfleet.cli.failure import FINE, Failure, listed, nearest
-from polyfleet.cli.model_terms import billions, kib, tokens
-from polyfleet.cli.profile_terms import grid, machine, style, width
+from polyfleet.cli.model.terms import billions, kib, tokens
+from polyfleet.cli.profile.terms import grid, machine, style, width
 from polyfleet.cli.text import Column, count
 
 

@@ -11,8 +11,8 @@ from hwprofiles.claims import numbers
 from hwprofiles.model import HardwareProfileSpec, Provenance, Throughput
 from hwprofiles.trust import Fault, trusted
 from polyfleet.cli.failure import FINE, SHORT, Failure
-from polyfleet.cli.profile_source import Profile, Profiles, profiles
-from polyfleet.cli.profile_terms import UNKNOWN, age, engine_text, flow, grid, layout_text, load_text, machine, style, width
+from polyfleet.cli.profile.source import Profile, Profiles, profiles
+from polyfleet.cli.profile.terms import UNKNOWN, age, engine_text, flow, grid, layout_text, load_text, machine, style, width
 from polyfleet.cli.text import Column, Style, pad, wrap
 
 
@@ -33,7 +33,7 @@ def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     faults = [fault for fault in trusted(found.specs, today=found.today).faults if fault.profile == item.name]
     answer = None
     if chosen.model:
-        from polyfleet.cli import profile_performance
+        from polyfleet.cli.profile import performance as profile_performance
 
         answer = profile_performance.ask(item, found, chosen)
     if chosen.output in ("json", "yaml"):

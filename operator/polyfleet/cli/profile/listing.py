@@ -6,8 +6,8 @@ import argparse
 from typing import Any, TextIO
 
 from polyfleet.cli.failure import FINE
-from polyfleet.cli.profile_source import Profile, Profiles, profiles
-from polyfleet.cli.profile_terms import UNKNOWN, age, best, counts, grid, machine, oldest, style, width
+from polyfleet.cli.profile.source import Profile, Profiles, profiles
+from polyfleet.cli.profile.terms import UNKNOWN, age, best, counts, grid, machine, oldest, style, width
 from polyfleet.cli.text import Column, count, pad, wrap
 
 

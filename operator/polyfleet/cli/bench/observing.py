@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 from hwprofiles.learn import Key, NotLearned, Observed, learn, merge_learned
 from hwprofiles.model import Throughput
-from polyfleet.cli import bench_text
-from polyfleet.cli.bench_options import observed_for
-from polyfleet.cli.benching import api_failure, interruptible, say, today
+from polyfleet.cli.bench import text as bench_text
+from polyfleet.cli.bench.benching import api_failure, interruptible, say, today
+from polyfleet.cli.bench.options import observed_for
 from polyfleet.cli.connect import Connection, connect
 from polyfleet.cli.failure import FAILED, FINE, usage
 from polyfleet.client import Client

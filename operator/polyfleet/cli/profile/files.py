@@ -13,7 +13,7 @@ import yaml
 
 from hwprofiles.shipped_profiles import API_VERSION
 from polyfleet.cli.failure import Failure, nearest
-from polyfleet.cli.profile_source import read_text
+from polyfleet.cli.profile.source import read_text
 
 MOST_MIB = 4  # the shipped profiles together have 0.1 MiB
 _SUFFIXES = (".yaml", ".yml", ".json")

@@ -26,9 +26,9 @@ from hwprofiles.schema import DATE_PATTERN, SchemaError
 from hwprofiles.trust import Fault, trusted
 from polyfleet.api.objects import describe
 from polyfleet.cli.failure import FINE, SHORT, Failure, usage
-from polyfleet.cli.profile_performance import layout_of
-from polyfleet.cli.profile_source import Profile, Profiles, day, profiles, read_text
-from polyfleet.cli.profile_terms import machine, width
+from polyfleet.cli.profile.performance import layout_of
+from polyfleet.cli.profile.source import Profile, Profiles, day, profiles, read_text
+from polyfleet.cli.profile.terms import machine, width
 from polyfleet.cli.text import count, plain, wrap
 from polyfleet.errors import ApiError, Conflict, Forbidden, NotFound
 from polyfleet.profiledata.entry import Given, Imported, date_of, decimal_text

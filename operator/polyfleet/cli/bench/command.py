@@ -90,6 +90,6 @@ def _tokens(text: str) -> int:
 
 
 def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
-    from polyfleet.cli.benching import run as start
+    from polyfleet.cli.bench.benching import run as start
 
     return start(chosen, out, err)

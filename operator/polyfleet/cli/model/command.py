@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from polyfleet.cli import options
 
 KINDS = ("Text", "Embedding", "Vision")  # hwprofiles.catalogue.KINDS; a test compares
+_MODULES = {"list": "listing", "show": "show"}  # by verb
 
 
 def add(subparsers: Any) -> None:
@@ -30,4 +31,4 @@ def add(subparsers: Any) -> None:
 
 
 def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
-    return int(import_module(f"polyfleet.cli.model_{chosen.verb}").run(chosen, out, err))
+    return int(import_module(f"polyfleet.cli.model.{_MODULES[chosen.verb]}").run(chosen, out, err))

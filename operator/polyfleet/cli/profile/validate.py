@@ -18,10 +18,11 @@ from pydantic import ValidationError
 
 from hwprofiles import HardwareProfileSpec, load_shipped, validate
 from hwprofiles.trust import Fault, trusted
-from polyfleet.cli import profile_fields, profile_files
 from polyfleet.cli.failure import FAILED, FINE
-from polyfleet.cli.profile_source import day
-from polyfleet.cli.profile_terms import age, best, counts, grid, machine, oldest, style, width
+from polyfleet.cli.profile import fields as profile_fields
+from polyfleet.cli.profile import files as profile_files
+from polyfleet.cli.profile.source import day
+from polyfleet.cli.profile.terms import age, best, counts, grid, machine, oldest, style, width
 from polyfleet.cli.text import Column, Style, count, wrap
 
 SHIPPED_FILES = "(shipped)"

@@ -13,8 +13,8 @@ from hwprofiles.performance import Performance, performance
 from hwprofiles.schema import SchemaError, duration_seconds
 from hwprofiles.trust import trusted
 from polyfleet.cli.failure import Failure, usage
-from polyfleet.cli.profile_source import Profile, Profiles
-from polyfleet.cli.profile_terms import layout_text
+from polyfleet.cli.profile.source import Profile, Profiles
+from polyfleet.cli.profile.terms import layout_text
 from polyfleet.cli.text import Style, wrap
 
 

@@ -1,0 +1,1 @@
+"""`polyfleet model`: the catalogue, and shapes of models outside it."""

@@ -1,0 +1,1 @@
+"""`polyfleet profile`: list, show, validate, compare and import hardware profiles."""
