@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -69,10 +70,11 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
     `bound`: the form whose value is never above the published objective of any plan: no tie-breaks, no price of disruption, and replicas
     that are outside the columns carry as much of every bucket as they could if it were the only one.
     """
-    problem = _in_place(problem)
+    inside = _inside(problem)
+    problem = _in_place(problem, inside)
     snapshot = problem.snapshot
     by_model = {m.name: i for i, m in enumerate(problem.models)}
-    running, fixed, off = _replicas(problem)
+    running, fixed, off = _replicas(problem, inside)
     ranks = max(problem.rank, default=0) + 1
     weight = rank_weights(ranks) if weights is None else weights
     zones = sorted({c.failure_domain for c in problem.cells})
@@ -86,9 +88,10 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
             o.running = sum(n for c, n in here[o.option] if c in o.cells and (zone is None or problem.cells[c].failure_domain == zone))
     kept = sorted({o.model for o in options})
     place = {m: i for i, m in enumerate(kept)}
-    options.sort(key=lambda o: (o.model, o.option, o.zone, o.cost))
+    options.sort(key=attrgetter("model", "option", "zone", "cost"))
+    what = [problem.options[o.option] for o in options]
     slots: dict[tuple[int, int, tuple[int, ...]], int] = {}
-    slot = [slots.setdefault((problem.options[o.option].devices, problem.options[o.option].span, o.cells), len(slots)) for o in options]
+    slot = [slots.setdefault((w.devices, w.span, o.cells), len(slots)) for o, w in zip(options, what, strict=True)]
     rows = _Rows()
     block = _block(problem, rows, list(slots))
     side = _side(problem, rows, options)
@@ -127,37 +130,38 @@ def build(problem: Problem, weights: Floats | None = None, *, bound: bool = Fals
         floors[i, : len(want.needs.floors)] = want.needs.floors
         vendors_min[i] = model.min_vendors
         keep[i] = not snapshot.policy.preemption or not model.preemptable
-    vendor_at = {name: i for i, name in enumerate(sorted({problem.options[o.option].vendor for o in options}))}
+    vendor_at = {name: i for i, name in enumerate(sorted({w.vendor for w in what}))}
     policy = snapshot.policy
     rates, held_tokens = list[tuple[float, ...]](), list[tuple[float, ...]]()
-    for o in options:
-        asked = problem.wants[o.model].needs.loads
-        own_rates = problem.options[o.option].rates(len(asked)) if sum(asked) > 0 else ()
-        rates.append((*own_rates, *(0.0,) * (buckets - len(own_rates))))
+    asks = [len(w.needs.loads) if sum(w.needs.loads) > 0 else 0 for w in problem.wants]
+    for o, each in zip(options, what, strict=True):
+        own_rates = each.rates(asks[o.model]) if asks[o.model] else ()
+        rates.append(own_rates if len(own_rates) == buckets else (*own_rates, *(0.0,) * (buckets - len(own_rates))))
         own_tokens = problem.kinds[o.option][1]
-        held_tokens.append((*own_tokens, *(0.0,) * (kinds - len(own_tokens))))
+        held_tokens.append((*own_tokens, *(0.0,) * (kinds - len(own_tokens))) if kinds else ())
     rate = np.array(rates, np.float64).reshape(n, buckets)
     tokens = np.array(held_tokens, np.float64).reshape(n, kinds)
     price = np.array([o.cost for o in options], np.float64)
-    late = np.array([problem.options[o.option].start_seconds or 0.0 for o in options], np.float64)
-    devices = np.array([problem.options[o.option].devices for o in options], np.int64)
+    late = np.array([w.start_seconds or 0.0 for w in what], np.float64)
+    devices = np.array([w.devices for w in what], np.int64)
     cost = price + (0.0 if bound else EPS_DEVICE * problem.unit) * devices
     start = policy.start_price * price * late / worth.START_UNIT
     stop = price * policy.min_saving_percent / 100.0
+    owner = np.array([place[o.model] for o in options], np.int64)
     reach = _reach(block, rows, len(slots))
     slot_of = np.array(slot, np.int64)
     family: dict[tuple[int, float], int] = {}
     form = ColumnForm(
-        first=np.searchsorted([place[o.model] for o in options], np.arange(count + 1)),
+        first=np.searchsorted(owner, np.arange(count + 1)),
         rank=np.array([problem.rank[m] for m in kept], np.int64),
         load=load, minimum=minimum, maximum=maximum, weight=arrays["weight"], missing=arrays["missing"], disrupt=arrays["disrupt"],
         disrupt_one=arrays["disrupt_one"], base=np.zeros(count), cost_cap=arrays["cost_cap"], min_vendors=vendors_min,
         vendor_share=arrays["vendor_share"], zone_share=arrays["zone_share"], whole=False,
-        model=np.array([place[o.model] for o in options], np.int64), rate=rate, cost=cost, start=start, stop=stop,
+        model=owner, rate=rate, cost=cost, start=start, stop=stop,
         running=np.array([o.running for o in options], np.int64),
         upper=reach[slot_of] if n else np.zeros(0, np.int64),
         devices=devices,
-        vendor=np.array([vendor_at[problem.options[o.option].vendor] for o in options], np.int64),
+        vendor=np.array([vendor_at[w.vendor] for w in what], np.int64),
         zone=np.array([o.zone for o in options], np.int64),
         family=np.array([family.setdefault((o.option, o.cost), len(family)) for o in options], np.int64),
         slot=slot_of, slots=len(slots), block=block, hard=np.array(rows.bound), side_ptr=side[0], side_row=side[1], side_value=side[2],
@@ -178,10 +182,11 @@ def rank_weights(ranks: int) -> Floats:
     return np.array([worth.rank_weight(ranks, r) for r in range(ranks)])
 
 
-def _replicas(problem: Problem) -> tuple[dict[tuple[int, int], int], dict[int, dict[int, int]], dict[tuple[int, int, str | None], int]]:
+def _replicas(
+    problem: Problem, inside: set[int]
+) -> tuple[dict[tuple[int, int], int], dict[int, dict[int, int]], dict[tuple[int, int, str | None], int]]:
     """Running replicas: (option, cell) -> in place; model -> option (-1 = unknown) -> fixed; targets of those fixed that `split` knows."""
-    index = {o.id: i for i, o in enumerate(problem.options)}
-    inside = _inside(problem)
+    index = problem.option_index
     running: Counter[tuple[int, int]] = Counter()
     fixed: dict[int, dict[int, int]] = {}
     off: Counter[tuple[int, int, str | None]] = Counter()
@@ -317,6 +322,9 @@ def _pool_rows(problem: Problem, rows: _Rows, cells: list[int]) -> dict[str, lis
 
 def _side(problem: Problem, rows: _Rows, options: list[_Option]) -> tuple[Ints, Ints, Floats]:
     """Rows on the options themselves: quotas of tenants, the fleet's budget. (ptr [O + 1], row, value)."""
+    budget = problem.snapshot.policy.max_hourly_cost
+    if budget is None and not problem.snapshot.policy.quotas:
+        return np.zeros(len(options) + 1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64)
     entries: list[list[tuple[int, float]]] = [[] for _ in options]
     held: Counter[tuple[str, str]] = Counter()
     for g in problem.groups:
@@ -339,7 +347,6 @@ def _side(problem: Problem, rows: _Rows, options: list[_Option]) -> tuple[Ints, 
         at = rows.add(name, max(devices - (total - inside), inside))
         for j in mine:
             entries[j].append((at, float(problem.options[options[j].option].devices)))
-    budget = problem.snapshot.policy.max_hourly_cost
     if budget is not None:
         total_cost = sum(g.cost * len(g.ids) for g in problem.groups)
         inside_cost = sum(o.running * o.cost for o in options)
@@ -439,9 +446,8 @@ def holds_all(problem: Problem) -> bool:
     return len(_inside(problem)) == len(problem.groups) and not any(w.needs.half for w in problem.wants)
 
 
-def _in_place(problem: Problem) -> Problem:
+def _in_place(problem: Problem, inside: set[int]) -> Problem:
     """Bins without the places of replicas that are outside the columns: nothing is planned into them."""
-    inside = _inside(problem)
     bins = [
         b if all(g in inside for g, _, _ in b.gains) else replace(b, gains=tuple(x for x in b.gains if x[0] in inside), empties=False)
         for b in problem.bins
@@ -451,7 +457,7 @@ def _in_place(problem: Problem) -> Problem:
 
 def _inside(problem: Problem) -> set[int]:
     """Groups whose replicas are part of the columns."""
-    index = {o.id: i for i, o in enumerate(problem.options)}
+    index = problem.option_index
     binned = {g for b in problem.bins for g, _, _ in b.gains}
     found: set[int] = set()
     for g in problem.groups:

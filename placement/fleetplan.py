@@ -95,11 +95,15 @@ def _near(
     limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
     moving = set(got.changed)
     still = replace(problem, groups=[g if g.model in moving or not g.stoppable else replace(g, stoppable=False) for g in problem.groups])
-    for columns, money in zip(got.choices, got.money, strict=True):
-        wanted = Targets({key: n for key, n in fleetform.targets(fleet, columns).items() if key[0] in moving})
+    tries = [(still, c, m) for c, m in zip(got.choices, got.money, strict=True)]
+    # Where none finds room beside the others, others may make room once.
+    tries.append((problem, got.choices[0], got.money[0]))
+    for view, columns, money in tries:
+        wanted = fleetform.targets(fleet, columns)
         known = len(problem.ways)
         try:
-            counts = split(still, wanted, engine, limits)
+            mine = wanted if view is problem else {key: n for key, n in wanted.items() if key[0] in moving}
+            counts = _as_they_are(problem, mine, moving) or split(view, Targets(mine), engine, limits)
             if any(counts.starts):
                 bind(problem, counts.starts, counts.stops, counts.slots)
         except (SolverError, BindError):
@@ -112,6 +116,21 @@ def _near(
         gap = max(0.0, money - got.bound) / max(1e-9, abs(money))
         return Large(counts, gap, None, _rows(fleet, got.memory.hard), 0, False, memory=got.memory)
     return None
+
+
+def _as_they_are(problem: Problem, wanted: dict[tuple[int, int, str | None], int], moving: set[int]) -> Counts | None:
+    """The counts of a plan that changes nothing, if that is what is wanted of these models; None if it is not, or if zones matter."""
+    runs: dict[tuple[int, int, str | None], int] = {}
+    for m in moving:
+        for i in problem.groups_of[m]:
+            g = problem.groups[i]
+            if not g.stoppable or g.option not in problem.option_index:
+                return None
+            key = (m, problem.option_index[g.option], None)
+            runs[key] = runs.get(key, 0) + len(g.ids)
+    if runs != {key: n for key, n in wanted.items() if n and key[0] in moving}:
+        return None
+    return Counts(tuple(0 for _ in problem.ways), tuple(0 for _ in problem.groups), {}, (), 0.0, False, False, None, False)
 
 
 def _names(problem: Problem, fleet: fleetform.FleetForm) -> tuple[tuple[str, ...], tuple[str, ...]]:

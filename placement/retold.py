@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from placement import bars
 from placement.explain import explained
 from placement.facts import Asked, Facts
 from placement.free import State
@@ -26,7 +27,8 @@ class Record:
     """Of one model."""
 
     own: object
-    steps: tuple[LadderStep, ...] | None = None
+    up: tuple[LadderStep, ...] | None = None
+    down: tuple[LadderStep, ...] | None = None
     asked: list[Answers] = field(default_factory=list)  # per step up: what was asked of the free devices
     told: dict[bool, Told] = field(default_factory=dict)  # by whether the plan is proven
     looked: list[Asked] = field(default_factory=list)  # what the explanation asked of them; of a model that is short it is not kept
@@ -54,8 +56,9 @@ class Teller:
             self.changed = {c for c, (before, after) in pairs if before is not after and before != after}
         else:
             old = None
+        room = _Room(live)
         for name in live.models:
-            own = _own(live, name)
+            own = _own(live, name, room)
             known = old.records.get(name) if old is not None else None
             if known is not None and any(found is not None for found, _ in known.told.values()):
                 known.told = {}  # who is short looks at more than is kept
@@ -65,8 +68,9 @@ class Teller:
         record = Record(own)
         if known is None or known.own != own:
             return record
-        if known.steps is not None and self._same(known):
-            record.steps, record.asked = known.steps, known.asked
+        record.down = known.down
+        if known.up is not None and self._same(known):
+            record.up, record.asked = known.up, known.asked
         if known.told and all(self.facts.answers(asked) for asked in known.looked if self._touched(asked)):
             record.told, record.looked = known.told, known.looked
         return record
@@ -82,7 +86,7 @@ class Teller:
             return True
         if not all(self._answers(asked) for asked in known.asked[:1]):
             return False
-        first = next((s for s in known.steps or () if s.delta == 1), None)
+        first = next(iter(known.up or ()), None)
         if first is None or len(known.asked) < 2:
             return True
         live, option, cell = self.live, self.live.options[first.option], self.live.cell_index[first.cell]
@@ -102,12 +106,12 @@ class Teller:
         """As `ladder.ladder`."""
         found: list[LadderStep] = []
         for name, record in self.now.records.items():
-            if record.steps is None:
-                asked: list[Answers] = []
-                up = ups(self.live, name, asked=asked)
-                record.steps = (*up, *downs(self.live, name))
-                record.asked = asked
-            found += record.steps
+            if record.up is None:
+                record.asked = []
+                record.up = tuple(ups(self.live, name, asked=record.asked))
+            if record.down is None:
+                record.down = tuple(downs(self.live, name))
+            found += (*record.up, *record.down)
         return tuple(found)
 
     def told(self, *, exact: bool) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
@@ -127,19 +131,42 @@ class Teller:
 
 
 def _shared(live: Live) -> object:
-    """Rules and sums that all models share; sums only where a rule looks at them."""
-    policy = live.snapshot.policy
-    sums: tuple[object, ...] = ()
-    if live.quotas or policy.max_hourly_cost is not None or any(x is not None for x in live.limit.values()):
-        sums = (tuple(live.quota_used), tuple(sorted(live.pool_used.items())), live.total_cost)
-    return live.cells, policy, tuple(tuple(sorted(Counter(c).items())) for c in live.installed), sums
+    """What all models share and no single start or stop changes."""
+    return live.cells, live.snapshot.policy, tuple(tuple(sorted(Counter(c).items())) for c in live.installed)
 
 
-def _own(live: Live, name: str) -> object:
+class _Room:
+    """What the rules that models share leave to one of them, as far as two more replicas of its largest option can tell the difference."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.quotas = [bars.quota_left(live, i) for i in range(len(live.quotas))]
+        limits = {pool: left for pool in live.pool_cells if (left := bars.limit_left(live, pool)) is not None}
+        self.limits = {profile: sorted({live.cells[c].pool for c in cells} & limits.keys()) for profile, cells in live.cells_of.items()}
+        self.left = limits
+        budget = live.snapshot.policy.max_hourly_cost
+        self.money = None if budget is None else budget - live.total_cost
+
+    def of(self, name: str) -> object:
+        live, options = self.live, self.live.options_of[name]
+        if not self.quotas and not self.left and self.money is None:
+            return None
+        profiles = sorted({o.profile for o in options})
+        most = 2 * max((o.devices for o in options), default=0)
+        quotas = tuple((i, min(self.quotas[i], most)) for p in profiles for i in live.quotas_for(name, p))
+        pools = tuple((pool, min(self.left[pool], most)) for p in profiles for pool in self.limits.get(p, ()))
+        if self.money is None:
+            return quotas, pools
+        dearest = max((live.price(o, c) for o in options for c in live.cells_of.get(o.profile, ())), default=0.0)
+        return quotas, pools, min(self.money, 2.0 * dearest + bars.EPS)
+
+
+def _own(live: Live, name: str, room: _Room) -> object:
     def of(g: Group, ids: list[str]) -> object:
         return (g.option, g.cell, g.node, g.devices, g.cost, g.vendor, g.domain, g.preference, g.stoppable, tuple(ids))
 
     groups = tuple(of(g, ids) for g, ids in live.kept[name])
     starts = tuple((o.id, c, place) for o, c, place in live.starts.get(name, ()))
     runs = tuple(o.id for o in live.options_of[name] if o.id in live.runs)
-    return live.models[name], tuple(live.entries(name)), tuple(live.options_of[name]), live.running[name], groups, starts, runs
+    kept = live.models[name], tuple(live.entries(name)), tuple(live.options_of[name]), live.running[name]
+    return kept, groups, starts, runs, room.of(name)
