@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -28,6 +26,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from typing import Any
 
 from polyfleet.loadtest import client, identify
 from polyfleet.loadtest.entries import Subject, entries
@@ -36,6 +35,7 @@ from polyfleet.loadtest.stages import from_list
 from polyfleet.loadtest.workload import Lengths, Workload
 
 from bench.engine import _free_port
+from bench.hardware.results import RESULTS, store
 from hwprofiles import load_shipped
 from hwprofiles.estimate import Load, Refusal
 from hwprofiles.model import Layout, Throughput
@@ -53,7 +53,6 @@ ENGINES = {
     "paced": ["--backend=byte", "--paced"],
 }
 START_S = 120.0
-RESULTS = ROOT / "bench/results/predict.json"
 
 
 def started(flags: list[str]) -> tuple[subprocess.Popen[bytes], str]:
@@ -147,6 +146,20 @@ def repetition(flags: list[str], seconds: float, rounds: int, seed: int) -> dict
     return {"rates": rates, "predicted": round(guess, 2), "error": round(guess / real - 1, 4)}
 
 
+def repeated(engine: str, repetitions: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """The repetitions and their median error, as a share."""
+    lines = []
+    for number in range(repetitions):
+        print(f"repetition {number + 1} of {repetitions}, engine {engine}", flush=True)
+        lines.append(repetition(ENGINES[engine], seconds, rounds, number))
+        print(f"   rates {lines[-1]['rates']}, predicted {lines[-1]['predicted']}, error {lines[-1]['error']:+.1%}", flush=True)
+    errors = [abs(float(str(line["error"]))) for line in lines]
+    median = statistics.median(errors)
+    met = median <= TARGET
+    print(f"errors {', '.join(f'{e:.1%}' for e in errors)}; median {median:.1%}, target {TARGET:.0%}: {'met' if met else 'NOT MET'}")
+    return {"median": round(median, 4), "met": met, "repetitions": lines}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.hardware.predict", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--engine", choices=sorted(ENGINES), default="byte")
@@ -155,21 +168,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--record", action="store_true", help=f"write to {RESULTS.relative_to(ROOT)}")
     args = parser.parse_args()
-    lines = []
-    for number in range(args.repetitions):
-        print(f"repetition {number + 1} of {args.repetitions}, engine {args.engine}", flush=True)
-        lines.append(repetition(ENGINES[args.engine], args.seconds, args.rounds, number))
-        print(f"   rates {lines[-1]['rates']}, predicted {lines[-1]['predicted']}, error {lines[-1]['error']:+.1%}", flush=True)
-    errors = [abs(float(str(line["error"]))) for line in lines]
-    median = statistics.median(errors)
-    met = median <= TARGET
-    print(f"errors {', '.join(f'{e:.1%}' for e in errors)}; median {median:.1%}, target {TARGET:.0%}: {'met' if met else 'NOT MET'}")
+    found = repeated(args.engine, args.repetitions, args.seconds, args.rounds)
+    met = bool(found["met"])
     if args.record:
-        machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-        old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        old[args.engine] = {"machine": machine, "date": today, "median": round(median, 4), "met": met, "repetitions": lines}
-        RESULTS.write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
+        store(f"predict-{args.engine}", found)
     return 0 if met else 1
 
 

@@ -286,7 +286,8 @@ def page(sections: Sections) -> str:
     assert {p[0] for p in parts} == set(SECTIONS)
     for name, title, command, lines in parts:
         section = sections.get(name)
-        told = f"{section['machine']}, {section['date']}{', quick subset' if section['quick'] else ''}" if section else "not measured"
+        how = f"{', quick subset' if section['quick'] else ''}{', cut short' if section.get('partial') else ''}" if section else ""
+        told = f"{section['machine']}, {section['date']}{how}" if section else "not measured"
         out += [f"## {title}", "", f"`{command}`; {told}.", "", *(lines if section else [])]
     return "\n".join(out).rstrip() + "\n"
 

@@ -1,7 +1,7 @@
 """`suite`: runs every measurement in a process of its own and keeps the lines in bench/results/placement.json, section by section.
 
-A section replaces only itself, so that long ones can be run one at a time (`--only`). `--quick` runs a small subset of each; the file
-says of each section whether it was quick, and the report repeats it.
+A section replaces only itself, line by line, so that long ones can be run one at a time (`--only`) and one that is interrupted keeps what it
+has. `--quick` runs a small subset of each; the file says of each section whether it was quick or cut short, and the report repeats it.
 """
 
 from __future__ import annotations
@@ -131,6 +131,16 @@ def load() -> dict[str, Any]:
     return found
 
 
+def _store(name: str, lines: list[Line], *, quick: bool, partial: bool) -> None:
+    """The section as it is so far; one that was cut short says so."""
+    results = load()
+    machine = f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    results["sections"][name] = {"quick": quick, "partial": partial, "machine": machine, "date": date, "lines": lines}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
 def command(only: list[str] | None, quick: bool) -> int:
     if unknown := sorted(set(only or ()) - SECTIONS.keys()):
         print(f"error: --only {unknown[0]!r}: no such section, allowed are {', '.join(SECTIONS)}", file=sys.stderr)
@@ -138,13 +148,10 @@ def command(only: list[str] | None, quick: bool) -> int:
     for name, section in SECTIONS.items():
         if only and name not in only:
             continue
-        lines = []
+        lines: list[Line] = []
         for line in section(quick):
             print(json.dumps({"section": name, **line}, ensure_ascii=False), flush=True)
             lines.append(line)
-        results = load()
-        machine = f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        results["sections"][name] = {"quick": quick, "machine": machine, "date": time.strftime("%Y-%m-%d", time.gmtime()), "lines": lines}
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            _store(name, lines, quick=quick, partial=True)  # hours of measuring are not lost with the last line
+        _store(name, lines, quick=quick, partial=False)
     return 0
