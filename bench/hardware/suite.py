@@ -1,7 +1,7 @@
 """`make bench-hardware`: runs every measurement of this folder in a process of its own and writes bench/results/hardware.json.
 
 `python -m bench.hardware.suite [--only PART] [--quick] [--out FILE]`. About ten minutes, eight of them for the predictions; `--quick` takes
-a small subset of each in about one, and the file says so.
+a small subset of each in about two, and the file says so.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _predict(engine: str) -> Callable[[bool], dict[str, Any]]:
     def measure(quick: bool) -> dict[str, Any]:
         from bench.hardware import predict
 
-        return predict.repeated(engine, 1 if quick else 5, 0.5 if quick else 2.0, 1 if quick else 6)
+        return predict.repeated(engine, 1 if quick else 5, 4.0 if quick else 2.0, 1 if quick else 6)
 
     return measure
 

@@ -1,6 +1,6 @@
 """`suite`: runs every measurement in a process of its own and keeps the lines in bench/results/placement.json, section by section.
 
-A section replaces only itself, line by line, so that long ones can be run one at a time (`--only`) and one that is interrupted keeps what it
+A section replaces only itself, line by line, so that long ones can be run one at a time (`--only`), and one that is cut short keeps what it
 has. `--quick` runs a small subset of each; the file says of each section whether it was quick or cut short, and the report repeats it.
 """
 
@@ -29,7 +29,13 @@ LARGE = ("large_loose", "large_scarce", "xl_loose", "xl_scarce")
 
 
 # A shorter measurement says so by its counts: seeds of the smaller fleets, steps of the loops on small_* and on the others.
-SEEDS, STEPS, SCARCE_STEPS, MID_STEPS = "BENCH_SEEDS", "BENCH_STEPS", "BENCH_SCARCE_STEPS", "BENCH_MID_STEPS"
+SEEDS, STEPS, SCARCE_STEPS, MID_STEPS, CHANGES = (
+    "BENCH_SEEDS",
+    "BENCH_STEPS",
+    "BENCH_SCARCE_STEPS",
+    "BENCH_MID_STEPS",
+    "BENCH_CHANGES",
+)
 
 
 def _number(name: str, default: int) -> int:
@@ -78,7 +84,7 @@ def loops(quick: bool) -> Iterator[Line]:
 def changes(quick: bool) -> Iterator[Line]:
     runs: list[list[str]] = [["small_loose"]] if quick else [["mid_loose"], ["mid_loose", "--t", "1.6"], ["large_loose"]]
     for name, *rest in runs:
-        count = "10" if quick or name.startswith("large") else "100"
+        count = "10" if quick or name.startswith("large") else str(_number(CHANGES, 100))
         yield command_line("change", "--instance", name, "--changes", count, *rest)
 
 
