@@ -49,7 +49,11 @@ bench-placement: .venv/.ready ## the placer judged: targets, peers, tables in do
 	@$(PY) -m bench.placement suite $(if $(QUICK),--quick)
 	@$(PY) -m bench.placement report
 
+bench-hardware: .venv/.ready ## profiles, inventory, estimator and predictions: targets in docs/benchmarks-hardware.md (10 min); QUICK=1 a subset
+	@$(PY) -m bench.hardware.suite $(if $(QUICK),--quick)
+	@$(PY) -m bench.hardware.report
+
 lock: ## re-resolve requirements.lock (no download addresses in it)
 	.venv/bin/uv pip compile -q --no-emit-index-url --no-header --generate-hashes --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
-.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-placement lock
+.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-placement bench-hardware lock

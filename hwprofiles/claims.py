@@ -12,6 +12,7 @@ from hwprofiles.model import HardwareProfileSpec, Throughput
 QUANTITIES = ("unit", "allocation", "topology", "peakTflops", "bandwidthTBps", "assume", "efficiency", "derate", "cost")
 # Names among them; a name may consist of digits.
 _NAMES = frozenset({"topology.domainLabel", "allocation.wholeNodeSchedulers", "allocation.roundUpSchedulers"})
+_COUNTED = re.compile(r"([^0-9]*)([0-9]{0,18})")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti)?")
 
 
@@ -36,6 +37,11 @@ def _is_number(value: object) -> bool:
     if isinstance(value, bool):
         return False
     return isinstance(value, int) or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
+
+
+def in_order(path: str) -> tuple[tuple[str, int], ...]:
+    """A key that sorts paths as people count: throughput[4] before throughput[14]."""
+    return tuple((text, int(number or -1)) for text, number in _COUNTED.findall(path))
 
 
 def entry_key(entry: Throughput) -> tuple[object, ...]:

@@ -39,10 +39,22 @@ class Reading:
     concurrency: int | None
     points: tuple[Point, ...]  # one, or the two neighbours in concurrency
     notes: tuple[str, ...] = ()
+    scaled: bool = False  # down to fewer requests than the entry's: a lower bound
 
     @property
     def nearest(self) -> Point:
         return self.points[-1]
+
+    @property
+    def token_s(self) -> float | None:
+        """Time per output token of one request: itl where it is stated, else what concurrency and rate leave for it (Little's law: a
+        request gets a token every concurrency / rate seconds, its time to the first one included). None = neither is known."""
+        if self.itl_s is not None:
+            return self.itl_s
+        if self.concurrency is None:
+            return None
+        first = (self.ttft_s or 0.0) / (self.nearest.entry.output_tokens or math.inf)
+        return max(self.concurrency / self.rate - first, 0.0)
 
 
 def same_layout(a: Layout, b: Layout) -> bool:
@@ -104,6 +116,13 @@ def covers(entry: Throughput, load: Load) -> bool:
     )
 
 
+def answers(point: Point, concurrency: int) -> bool:
+    """Whether one entry by itself says anything of so many requests in flight: it covers them and states how many it was taken at, or the
+    time per token. A rate alone is that of a saturated server, and nobody knows from where on it is saturated."""
+    covered = covered_concurrency(point.entry)
+    return point.itl_s is not None if covered is None else covered[0] <= concurrency <= covered[1]
+
+
 def describe_cover(point: Point) -> str:
     """The allowed range of one entry in words."""
     into, out = covered_tokens(point.entry)
@@ -111,7 +130,48 @@ def describe_cover(point: Point) -> str:
     parts = [
         f"{name} {span[0]} to {span[1]}" for name, span in (("input", into), ("output", out), ("concurrency", requests)) if span is not None
     ]
-    return f"throughput[{point.index}] ({point.entry.evidence}) covers {', '.join(parts) or 'any load'}"
+    if requests is None:
+        parts.append("a saturated server, at a concurrency that is not stated")
+    return f"throughput[{point.index}] ({point.entry.evidence}) covers {', '.join(parts)}"
+
+
+def as_it_is(point: Point) -> Reading:
+    """The entry at its own load."""
+    return Reading(point.rate, point.ttft_s, point.itl_s, point.concurrency, (point,), _gaps(point))
+
+
+def at_other(point: Point, wanted: int) -> Reading:
+    """One entry at another number of requests in flight.
+
+    More than its own, which only `validFor` allows: its rate as it is. Fewer: the rate cannot be that of the full server. A request gets a
+    token every concurrency / rate seconds (Little's law), and not more slowly with fewer neighbours, so that `wanted` of them get at least
+    rate * wanted / concurrency. Where the concurrency is not stated, a request takes at most itl and its part of ttft per token.
+    """
+    own, notes = point.concurrency, _gaps(point)
+    if own is not None and own <= wanted:
+        note = f"entry at concurrency {own} used for {wanted}"
+        return Reading(point.rate, point.ttft_s, point.itl_s, own, (point,), notes if own == wanted else (*notes, note))
+    rate, why = point.rate, ""
+    if own is not None:
+        rate, why = rate * wanted / own, f"the share {wanted}/{own} of its rate"
+    if point.itl_s:
+        each = point.itl_s + (point.ttft_s or 0.0) / (point.entry.output_tokens or math.inf)
+        if wanted / each < rate:
+            rate, why = wanted / each, f"{wanted} requests at {each * 1e3:.3g} ms per token"
+    if not why:
+        return Reading(rate, point.ttft_s, point.itl_s, own, (point,), notes)
+    taken = "at a concurrency that is not stated" if own is None else f"at concurrency {own}"
+    note = f"entry {taken} used for {wanted}: {why}, a lower bound as long as fewer requests are not slower"
+    return Reading(rate, point.ttft_s, point.itl_s, wanted, (point,), (*notes, note), scaled=True)
+
+
+def _gaps(point: Point) -> tuple[str, ...]:
+    entry, where = point.entry, f"throughput[{point.index}]"
+    missing = [name for name, value in (("inputTokens", entry.input_tokens), ("outputTokens", entry.output_tokens)) if not value]
+    notes = [f"{where} states no {' and no '.join(missing)}"] if missing else []
+    if entry.concurrency is None:
+        notes.append(f"{where} at saturation, its concurrency is not stated")
+    return tuple(notes)
 
 
 def between(low: Point, high: Point, concurrency: int) -> Reading:

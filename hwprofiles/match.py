@@ -3,7 +3,8 @@
 An entry holds when all its labels, patterns, excluded labels and the installed count hold. Among the entries that hold, the one
 with the most label keys wins; two profiles that hold equally specifically own nothing, because a wrong guess costs more than an
 unused node. An entry whose labels hold while what is installed contradicts it, and that is more specific than every entry that
-holds, makes the node belong to nobody: its labels and its devices tell different stories. A resource name alone never identifies
+holds, makes the node belong to nobody: its labels and its devices tell different stories. So do labels that name two profiles of which
+each excludes the other's. A resource name alone never identifies
 silicon (three Ascend generations share one); it tells an accelerator node from an ordinary one, and it speaks *against* a profile:
  - a node that advertises devices of other profiles and none of this one's is not this one's (that is how HAMi's nodes are told apart,
    which carry one label and the chip in the resource name);
@@ -45,6 +46,7 @@ class NodeMatch:
     labels: tuple[tuple[str, str], ...] = ()
     tried: tuple[str, ...] = ()
     entry: int | None = None  # index in the profile's match list
+    rivals: tuple[str, ...] = ()  # where it is AmbiguousProfile: the profiles that fit equally well, sorted
 
 
 def match_node(profiles: Mapping[str, HardwareProfileSpec], labels: Mapping[str, str], capacity: Mapping[str, int]) -> NodeMatch:
@@ -100,12 +102,16 @@ class Matcher:
         against: list[_Entry] = []
         waiting: list[str] = []
         tried: list[str] = []
+        disputed: dict[str, str] = {}  # profile -> which label speaks against the labels that name it
         for name, spec in self._profiles.items():
             installed = installed_devices(spec, capacity)
             foreign = self._foreign(name, capacity) if installed is None else ""
             touched = installed is not None
             for index, entry in enumerate(spec.match):
                 if not _labels_hold(entry, labels):
+                    if text := _disputed(entry, labels):
+                        count = f" with {entry.units_per_node} devices" if entry.units_per_node else ""
+                        disputed.setdefault(name, f"{_show(entry, labels)} says {name}{count}, but {text} speaks against it")
                     continue
                 touched = True
                 keys, want = len(_positive_keys(entry)), entry.units_per_node
@@ -125,13 +131,19 @@ class Matcher:
         strongest = max((item for item in against if item.keys > best), key=lambda item: item.keys, default=None)
         if strongest is not None:
             return NodeMatch(None, MatchReason.CONTRADICTION, self._contradiction(strongest, tried, labels, capacity), seen, tuple(tried))
+        # Two profiles that are named, each by a label that the other excludes; one alone is a device that no profile knows.
+        if not full and not waiting and len(disputed) > 1:
+            have = max((installed_devices(self._profiles[name], capacity) or 0 for name in disputed), default=0)
+            said = "; ".join(disputed.values())
+            text = f"{said}; the node has {have} installed; profiles tried: {', '.join(tried)}; correct the label, {_OR_NAME_IT}"
+            return NodeMatch(None, MatchReason.CONTRADICTION, text, seen, tuple(tried))
         if not full:
-            return _none(seen, tried, waiting)
+            return _none(seen, tried, waiting, _lacking(self._profiles, tried, labels))
         winners = sorted({item.profile for item in full if item.keys == best})
         shown = ", ".join(f"{key}={value}" for key, value in seen)
         if len(winners) > 1:
             text = f"{shown} fits {' and '.join(winners)} equally well; make one match entry more specific, {_OR_NAME_IT}"
-            return NodeMatch(None, MatchReason.AMBIGUOUS, text, seen, tuple(tried))
+            return NodeMatch(None, MatchReason.AMBIGUOUS, text, seen, tuple(tried), rivals=tuple(winners))
         if other := self._foreign(winners[0], capacity):
             text = (
                 f"{shown} fits {winners[0]}, but the node also has {capacity[other]} of {other}, which is none of its resources:"
@@ -156,7 +168,19 @@ class Matcher:
 _OR_NAME_IT = "or name the profile in an AcceleratorPool"
 
 
-def _none(seen: tuple[tuple[str, str], ...], tried: list[str], waiting: list[str]) -> NodeMatch:
+def _lacking(profiles: Mapping[str, HardwareProfileSpec], tried: list[str], labels: Mapping[str, str]) -> list[str]:
+    """`profile (label)` where one label more would make an entry hold, as far as its key goes: nobody sees that it is not there."""
+    found: list[str] = []
+    for name in tried:
+        for entry in profiles[name].match:
+            keys = _positive_keys(entry)
+            missing = [key for key in keys if key not in labels]
+            if len(missing) == 1 < len(keys) and not _against(entry, labels) and _named(entry, labels, skip=missing[0]):
+                found.append(f"{name} (label {missing[0]})")
+    return list(dict.fromkeys(found))
+
+
+def _none(seen: tuple[tuple[str, str], ...], tried: list[str], waiting: list[str], lacking: list[str]) -> NodeMatch:
     if not tried:
         return NodeMatch(None, MatchReason.NO_DEVICES, "no resource or label of any profile")
     if waiting:
@@ -164,7 +188,8 @@ def _none(seen: tuple[tuple[str, str], ...], tried: list[str], waiting: list[str
         text = f"labels fit {names}, but no device is advertised yet; is the device plugin running on this node?"
         return NodeMatch(None, MatchReason.DEVICES_MISSING, text, seen, tuple(tried))
     shown = ", ".join(f"{key}={value}" for key, value in seen) or "no known label"
-    text = f"{shown} fits no profile; profiles tried: {', '.join(tried)}; add a match entry to a HardwareProfile, {_OR_NAME_IT}"
+    missing = f"; only one label is missing for {' and '.join(lacking)}" if lacking else ""
+    text = f"{shown} fits no profile{missing}; profiles tried: {', '.join(tried)}; add a match entry to a HardwareProfile, {_OR_NAME_IT}"
     return NodeMatch(None, MatchReason.NO_ENTRY, text, seen, tuple(tried))
 
 
@@ -173,15 +198,34 @@ def _positive_keys(entry: MatchEntry) -> tuple[str, ...]:
 
 
 def _labels_hold(entry: MatchEntry, labels: Mapping[str, str]) -> bool:
+    return _named(entry, labels) and not _against(entry, labels)
+
+
+def _named(entry: MatchEntry, labels: Mapping[str, str], *, skip: str = "") -> bool:
     if not _positive_keys(entry):
         return False
     for key, values in (entry.labels or {}).items():
-        if labels.get(key) not in values:
+        if key != skip and labels.get(key) not in values:
             return False
     for key, pattern in (entry.label_patterns or {}).items():
-        if key not in labels or _compiled(pattern).fullmatch(labels[key]) is None:
+        if key != skip and (key not in labels or _compiled(pattern).fullmatch(labels[key]) is None):
             return False
-    return all(not (key in labels and (not values or labels[key] in values)) for key, values in (entry.not_labels or {}).items())
+    return True
+
+
+def _against(entry: MatchEntry, labels: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The excluded labels that the node has, with the values that exclude; none = any value does."""
+    excluded = (entry.not_labels or {}).items()
+    return {key: values for key, values in excluded if key in labels and (not values or labels[key] in values)}
+
+
+def _disputed(entry: MatchEntry, labels: Mapping[str, str]) -> str:
+    """The labels that contradict this entry by their value, where its own labels hold; "" = none. An entry that any value of a label
+    excludes is only for nodes without it, and no contradiction."""
+    against = _against(entry, labels)
+    if not against or not all(against.values()) or not _named(entry, labels):
+        return ""
+    return ", ".join(f"{key}={labels[key]}" for key in sorted(against))
 
 
 @lru_cache(maxsize=1024)

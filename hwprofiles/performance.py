@@ -8,16 +8,16 @@ a load is never clamped into a range and a range never stretched, not even where
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hwprofiles.entries import Point, Reading, between, covers, points_for
+from hwprofiles.entries import Point, Reading, answers, as_it_is, at_other, between, covers, points_for
 from hwprofiles.estimate.doors import ELSEWHERE_MARGIN, IN_NODE_MARGIN, estimate
 from hwprofiles.estimate.formats import support
 from hwprofiles.estimate.hardware import Hardware, hardware_of
 from hwprofiles.estimate.layouts import layout_class
 from hwprofiles.estimate.refusals import precision_unsupported
 from hwprofiles.estimate.terms import NO_LIMITS
-from hwprofiles.estimate.values import LayoutClass, Load, Refusal, Slo
+from hwprofiles.estimate.values import SLO_UNREACHABLE, LayoutClass, Load, Refusal, Slo
 from hwprofiles.model import HardwareProfileSpec, Layout
 from hwprofiles.schema import decimal_float
 from hwprofiles.shape import Shape
@@ -84,8 +84,11 @@ def performance(
         reading = _read(_of_version(of_class, engine_version), load, slo, too_slow)
         if reading is not None:
             return _from_entries(reading, asked)
+    firm = [reading for reading in too_slow if not _is_estimate(reading)]
+    if firm:
+        return entries_too_slow(firm[0], asked)
     if too_slow:
-        return entries_too_slow(too_slow[0], asked)
+        return _instead_of(too_slow[0], asked)
     if usable and load is not None:
         return load_outside(usable, load, asked)
     if "Estimated" not in allowed:
@@ -105,10 +108,10 @@ def _fits(point: Point, version: str | None) -> bool:
 
 def _read(points: Sequence[Point], load: Load | None, slo: Slo, too_slow: list[Reading]) -> Reading | None:
     """What these entries of one evidence say about the load; readings that break the SLO are put aside in `too_slow`."""
+    readings: list[Reading] = []
     if load is None:
-        readings = [_as_it_is(point) for point in points]
+        readings = [as_it_is(point) for series in _series(points) for point in series]
     else:
-        readings = []
         for series in _series([point for point in points if _lengths_fit(point, load)]):
             readings += _in_series(series, load)
     fine = [reading for reading in readings if not _breaks(reading, slo)]
@@ -123,7 +126,7 @@ def _lengths_fit(point: Point, load: Load) -> bool:
 
 
 def _series(points: Sequence[Point]) -> list[list[Point]]:
-    """Entries that differ in concurrency only, ascending in it; of several at the same concurrency the latest."""
+    """Entries that differ in concurrency only, ascending in it; of several at the same concurrency the latest, of one day the slowest."""
     groups: dict[tuple[object, ...], list[Point]] = {}
     for point in points:
         entry = point.entry
@@ -132,52 +135,56 @@ def _series(points: Sequence[Point]) -> list[list[Point]]:
     made = []
     for group in groups.values():
         latest: dict[int | None, Point] = {}
-        for point in sorted(group, key=lambda one: (one.entry.date, -one.index)):
+        for point in sorted(group, key=lambda one: (one.entry.date, -one.rate, -one.index)):
             latest[point.concurrency] = point
         made.append(sorted(latest.values(), key=lambda one: (one.concurrency is None, one.concurrency or 0)))
     return made
 
 
 def _in_series(series: list[Point], load: Load) -> list[Reading]:
-    """Readings of one series at the load's concurrency: exact, between two neighbours, or an entry that says it covers it."""
+    """Readings of one series at the load's concurrency: exact, between two neighbours that both allow it, or one entry that covers it."""
     wanted = load.concurrency
     if wanted is None:
-        return [_as_it_is(point) for point in series]
+        return [as_it_is(point) for point in series]
     placed = [(point.concurrency, point) for point in series if point.concurrency is not None]
     below = [point for concurrency, point in placed if concurrency <= wanted]
     above = [point for concurrency, point in placed if concurrency >= wanted]
-    if below and above and below[-1] is not above[0]:
+    if below and above and below[-1] is not above[0] and _allows(below[-1], wanted) and _allows(above[0], wanted):
         return [between(below[-1], above[0], wanted)]
-    if below and above:
-        return [_as_it_is(below[-1])]
-    # Only entries of higher concurrency, or of lower ones that say for themselves that they reach this far; or that say nothing.
-    for point in (above[:1] or below[-1:]) + [point for point in series if point.concurrency is None]:
-        if covers(point.entry, load):
-            return [_at_other(point, wanted)]
+    # The next entry of higher concurrency, or of lower that says for itself that it reaches this far; then one that does not state its own.
+    for point in (*above[:1], *below[-1:], *(point for point in series if point.concurrency is None)):
+        if answers(point, wanted):
+            return [at_other(point, wanted)]
     return []
 
 
-def _as_it_is(point: Point) -> Reading:
-    return Reading(point.rate, point.ttft_s, point.itl_s, point.concurrency, (point,), _gaps(point))
+def _allows(point: Point, concurrency: int) -> bool:
+    """Whether an end of an interpolation may be used for it: its `validFor` does not say otherwise. The default range does not count."""
+    stated = point.entry.valid_for
+    return stated is None or stated.concurrency is None or answers(point, concurrency)
 
 
-def _at_other(point: Point, wanted: int) -> Reading:
-    note = () if point.concurrency is None else (f"entry at concurrency {point.concurrency} used for {wanted}",)
-    return Reading(point.rate, point.ttft_s, point.itl_s, point.concurrency, (point,), (*_gaps(point), *note))
-
-
-def _gaps(point: Point) -> tuple[str, ...]:
-    missing = [
-        name for name, value in (("inputTokens", point.entry.input_tokens), ("outputTokens", point.entry.output_tokens)) if not value
-    ]
-    return (f"throughput[{point.index}] states no {' and no '.join(missing)}",) if missing else ()
+def _is_estimate(reading: Reading) -> bool:
+    return reading.nearest.entry.evidence == "Estimated"
 
 
 def _breaks(reading: Reading, slo: Slo) -> bool:
-    """A known latency is above its limit; an unknown one breaks nothing."""
+    """A known latency is above its limit; an unknown one breaks nothing. Of an estimate the one that follows from its own numbers counts as
+    known: there is something to put in its place."""
+    itl = reading.token_s if _is_estimate(reading) else reading.itl_s
     return (slo.ttft_s is not None and reading.ttft_s is not None and reading.ttft_s > slo.ttft_s) or (
-        slo.itl_s is not None and reading.itl_s is not None and reading.itl_s > slo.itl_s
+        slo.itl_s is not None and itl is not None and itl > slo.itl_s
     )
+
+
+def _instead_of(reading: Reading, asked: Asked) -> Performance | Refusal:
+    """An estimate of somebody is too slow for the SLO. It was made for one concurrency, mostly the largest that its own limit allowed, so
+    it proves nothing for fewer requests: the closed form looks for the concurrency that keeps the SLO."""
+    found = _closed_form(asked)
+    if isinstance(found, Refusal):
+        return found if found.reason == SLO_UNREACHABLE else entries_too_slow(reading, asked)
+    note = f"throughput[{reading.nearest.index}] (Estimated) is too slow for the SLO, the closed form stands in"
+    return replace(found, assumptions=(*found.assumptions, note))
 
 
 def _from_entries(reading: Reading, asked: Asked) -> Performance:
@@ -188,7 +195,13 @@ def _from_entries(reading: Reading, asked: Asked) -> Performance:
     if not all(_fits(point, asked.version) for point in reading.points):
         confidence = _LOWER_CONFIDENCE[confidence]
         notes = (*notes, f"entry of {asked.engine} {entry.engine_version}, not {asked.version}")
+    if reading.scaled:
+        confidence = _LOWER_CONFIDENCE[confidence]
+    if asked.slo.itl_s is not None and reading.itl_s is None and (follows := reading.token_s or 0.0) > asked.slo.itl_s:
+        known = f"concurrency and rate make it {follows * 1e3:.3g} ms, the SLO is {asked.slo.itl_s * 1e3:g} ms"
+        notes = (*notes, f"throughput[{reading.nearest.index}] states no itl: {known}")
     lower, upper = _bounds(reading, asked)
+    upper = None if reading.scaled else upper
     planned = lower if entry.evidence == "Estimated" and lower is not None else reading.rate
     return Performance(
         output_tokens_per_s=planned,

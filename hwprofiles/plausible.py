@@ -7,6 +7,7 @@ judgement.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
@@ -17,17 +18,14 @@ from hwprofiles.schema import decimal, decimal_float, quantity_bytes
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.1, 1.0  # of the speed-of-light bound
 LEAST_RATIO = 0.8  # of the rate per device of a device that is beaten in peak, bandwidth and memory
-LIKE = 1.25  # two concurrencies per device within this factor are one load
+LIKE = 1.25  # two concurrencies per device, or two times per token, within this factor are one load
 _RANK = {"Estimated": 0, "Published": 1, "Measured": 2}
 
 
-def roofline(spec: HardwareProfileSpec, entry: Throughput) -> str | None:
-    """Why the rate cannot be: below 0.1 or above 1.0 of the bound at its own load (times `acceptedLength`); None = no objection.
-
-    An entry without a concurrency is held to the upper limit alone, at the most requests that memory holds.
-    """
-    rate = rate_of(entry)
-    if rate is None or entry.precision is None or entry.input_tokens is None or entry.output_tokens is None:
+def bound(spec: HardwareProfileSpec, entry: Throughput) -> float | None:
+    """Output tokens/s that peak and bandwidth allow at the entry's own load, times `acceptedLength`; at the most requests that memory holds
+    where it states no concurrency. None = not known, so that the entry is not judged: `test_shipped_entries` names those that ship."""
+    if rate_of(entry) is None or entry.precision is None or entry.input_tokens is None or entry.output_tokens is None:
         return None
     if spec.bandwidth_tbps is None or not spec.peak_tflops:
         return None  # a bound on an assumption proves nothing
@@ -35,18 +33,28 @@ def roofline(spec: HardwareProfileSpec, entry: Throughput) -> str | None:
     if known is None or not known.shape.complete:
         return None
     load = Load(entry.input_tokens, entry.output_tokens, entry.concurrency)
-    bound = speed_of_light(known.shape, hardware_of(spec, entry.engine), entry.parallelism, entry.precision, load)
-    if bound is None or bound <= 0:
+    found = speed_of_light(known.shape, hardware_of(spec, entry.engine), entry.parallelism, entry.precision, load)
+    if found is None or found <= 0:
         return None
-    bound *= decimal_float(entry.accepted_length) if entry.accepted_length is not None else 1.0
-    share = rate / bound
+    return found * (decimal_float(entry.accepted_length) if entry.accepted_length is not None else 1.0)
+
+
+def roofline(spec: HardwareProfileSpec, entry: Throughput) -> str | None:
+    """Why the rate cannot be: below 0.1 or above 1.0 of the bound at its own load; None = no objection.
+
+    An entry without a concurrency is held to the upper limit alone.
+    """
+    rate, most = rate_of(entry), bound(spec, entry)
+    if rate is None or most is None:
+        return None
+    share = rate / most
     lowest = 0.0 if entry.concurrency is None else LOWEST_SHARE
     if lowest <= share <= HIGHEST_SHARE:
         return None
     where = "any concurrency" if entry.concurrency is None else f"concurrency {entry.concurrency}"
     why = "speculative decoding needs acceptedLength, " if share > HIGHEST_SHARE and entry.accepted_length is None else ""
     return (
-        f"{rate:g} tokens/s is {share:.2f} of the {bound:.0f} that peak and bandwidth allow at {where};"
+        f"{rate:g} tokens/s is {share:.2f} of the {most:.0f} that peak and bandwidth allow at {where};"
         f" allowed: {lowest:g} to {HIGHEST_SHARE:g} of it; {why}check devices, precision and whether the rate is output tokens"
     )
 
@@ -65,7 +73,7 @@ def not_monotone(profiles: Mapping[str, tuple[HardwareProfileSpec, Set[int]]]) -
     """(profile, entry) → objection, for entries below 0.8 of what a device that is worse in everything does per device.
 
     By profile: its spec and which of its entries are doubted already; those are judged, but bear no witness against others. Like is
-    compared with like: model, precision, engine, lengths, width of the layout, and either the same inter-token time or about the same
+    compared with like: model, precision, engine, lengths, width of the layout, and either about the same time per token or about the same
     concurrency per device. Better evidence is not judged by worse.
     """
     buckets: dict[tuple[object, ...], list[_Rated]] = {}
@@ -119,12 +127,15 @@ def dominates(better: HardwareProfileSpec, worse: HardwareProfileSpec) -> bool:
 
 
 def _alike(one: Throughput, two: Throughput) -> bool:
+    """The same time per token, as stated or as concurrency / rate makes it (Little's law; predictions at a limit of 50 ms lie there,
+    whether or not they name the limit), or about the same concurrency per device."""
     if one.itl is not None and one.itl == two.itl:
         return True  # both are the best that a device does within the same time per token
     if one.concurrency is None or two.concurrency is None:
         return one.concurrency is two.concurrency and one.itl is None and two.itl is None
     per_device = one.concurrency / one.parallelism.devices, two.concurrency / two.parallelism.devices
-    return max(per_device) <= LIKE * min(per_device)
+    per_token = one.concurrency / (rate_of(one) or math.inf), two.concurrency / (rate_of(two) or math.inf)
+    return any(max(pair) <= LIKE * min(pair) for pair in (per_device, per_token))
 
 
 def rate_of(entry: Throughput) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ValidationError
@@ -23,15 +23,20 @@ API_VERSION = "polyfleet.io/v1alpha1"
 _Base: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_Base):  # type: ignore[misc]
-    """Safe YAML whose mappings have no key twice."""
+class Loader(_Base):  # type: ignore[misc]
+    """Safe YAML whose mappings have no key twice, and in which an unquoted date stays the text that it is, as with kubectl."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
+        first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+        for first, rules in _Base.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice in one mapping", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice in one mapping", key.start_mark)
                 seen.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return found
@@ -48,9 +53,9 @@ def read_objects(files: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     origin: dict[str, str] = {}
     for where, text in files:
         try:
-            documents = [item for item in yaml.load_all(text, Loader=_Loader) if item is not None]
+            documents = [item for item in yaml.load_all(text, Loader=Loader) if item is not None]
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            # ValueError: a timestamp such as 2026-13-45, which YAML takes for a date.
+            # ValueError: an integer of more digits than Python reads.
             raise SchemaError(f"{where}: not YAML: {error}") from error
         for item in documents:
             if not isinstance(item, dict) or item.get("kind") != "HardwareProfile" or item.get("apiVersion") != API_VERSION:

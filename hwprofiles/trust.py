@@ -4,7 +4,8 @@ Pure: the same profiles and day give the same result in any order and after any 
 
 - A faulty throughput entry is left out, unless this installation measured it: a measurement stays, flagged. A rate of 0 is always out.
 - A number without provenance, or one that cannot be, is left out where absence is legal (peaks, bandwidth, assumptions, efficiency,
-  derate, links). `unit`, `allocation` and `cost` are flagged and used: without them there is no profile.
+  derate, links). `unit`, `allocation` and `cost` are flagged and used: without them there is no profile. So is a `derate` in (0, 1] without
+  provenance: without the factor every estimate of the profile would be better, and nobody's doubt makes hardware faster.
 - Of entries with one key and one evidence the newest stays, of the same day the slowest.
 """
 
@@ -15,21 +16,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hwprofiles.claims import entry_key
+from hwprofiles.claims import entry_key, in_order
 from hwprofiles.model import Efficiency, HardwareProfileSpec, Throughput
 from hwprofiles.plausible import not_monotone, rate_of, roofline
-from hwprofiles.schema import camel
+from hwprofiles.schema import camel, decimal
 from hwprofiles.validation import Finding, validate
 
 _REMOVABLE = ("peakTflops", "bandwidthTBps", "assume", "efficiency", "derate", "topology")
+_SILICON = "peakTflops or bandwidthTBps"
 _KEPT, _KEPT_SETS = 256, 8  # results of single profiles and of whole sets that are remembered
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Fault:
-    """One objection to one profile. `ignored`: planning leaves the named field or entry out; otherwise it is used as it is."""
+    """One objection to one profile, sorted as people count (entry 4 before entry 14).
+
+    `ignored`: planning leaves the named field or entry out; otherwise it is used as it is."""
 
     profile: str
     field: str
@@ -38,6 +42,13 @@ class Fault:
     )
     message: str
     ignored: bool
+
+    def __lt__(self, other: Fault) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        return self.profile, in_order(self.field), self.reason, self.message, self.ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +144,16 @@ def _judge(spec: HardwareProfileSpec, day: str) -> _Judged:
             gone |= {index} if ignored else set()
         faults.append((finding.field, finding.reason, finding.message, ignored))
     spec = _without_numbers(spec, numbers)
-    for index, entry in enumerate(spec.throughput):
-        text = None if index in gone else roofline(spec, entry)
-        if text is not None:
-            ignored = entry.evidence != "Measured"
-            doubted.add(index)
-            gone |= {index} if ignored else set()
-            faults.append((f"throughput[{index}].outputTokensPerSecond", "RooflineBroken", f"{label(entry)}: {text}", ignored))
+    broken = {index: text for index, entry in enumerate(spec.throughput) if index not in gone and (text := roofline(spec, entry))}
+    # One wrong entry is the entry's fault; several at once have one number in common.
+    several = f"; {len(broken)} entries of this profile break it: a number of the silicon may be wrong, {_SILICON}"
+    for index, text in broken.items():
+        entry = spec.throughput[index]
+        text += several if len(broken) > 1 else ""
+        ignored = entry.evidence != "Measured"
+        doubted.add(index)
+        gone |= {index} if ignored else set()
+        faults.append((f"throughput[{index}].outputTokensPerSecond", "RooflineBroken", f"{label(entry)}: {text}", ignored))
     return _Judged(spec, tuple(faults), frozenset(gone), frozenset(doubted))
 
 
@@ -177,6 +191,8 @@ def _is_removable(finding: Finding) -> bool:
     if finding.reason == "OutOfRange" and finding.field == "unit.usableFraction":
         return True
     block = finding.field.partition(".")[0]
+    if block == "derate" and finding.reason == "ProvenanceMissing" and decimal(finding.value) <= 1:
+        return False  # a 0 is OutOfRange, and that finding removes it
     return finding.reason in ("ProvenanceMissing", "OutOfRange") and block in _REMOVABLE
 
 

@@ -48,12 +48,13 @@ def distance(point: Point, load: Load | None) -> float:
 
 def entries_too_slow(reading: Reading, asked: Asked) -> Refusal:
     at = "" if reading.concurrency is None else f" at concurrency {reading.concurrency}"
+    itl = reading.token_s
     told = [
         f"time to first token {reading.ttft_s:.3g} s, allowed {asked.slo.ttft_s:g} s"
         if reading.ttft_s is not None and asked.slo.ttft_s is not None and reading.ttft_s > asked.slo.ttft_s
         else "",
-        f"time between tokens {reading.itl_s * 1e3:.3g} ms, allowed {asked.slo.itl_s * 1e3:g} ms"
-        if reading.itl_s is not None and asked.slo.itl_s is not None and reading.itl_s > asked.slo.itl_s
+        f"time between tokens {itl * 1e3:.3g} ms, allowed {asked.slo.itl_s * 1e3:g} ms"
+        if itl is not None and asked.slo.itl_s is not None and itl > asked.slo.itl_s
         else "",
     ]
     broken = " and ".join(one for one in told if one)

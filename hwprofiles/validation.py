@@ -19,6 +19,15 @@ from hwprofiles.schema import decimal, quantity_bytes
 _SHARES = ("unit.usableFraction", "efficiency.mfu", "efficiency.mbu")
 # Quantities for which 0 would be a way to say unknown. A price or an overhead may be 0.
 _POSITIVE = (*_SHARES, "unit.memory", "topology", "peakTflops", "bandwidthTBps", "assume", "derate")
+# Beyond what any device has, by one to two orders: (path begins, ceiling, in words, the unit that was probably meant). A slip of a unit is
+# a factor of a thousand, and believed it would put every right entry in doubt.
+_CEILINGS = (
+    (("bandwidthTBps", "assume.bandwidthTBps"), 50, "50 TB/s", "is this GB/s?"),
+    (("peakTflops", "assume.peakTflops"), 50_000, "50000 TFLOPS, dense, of one device", "is this GFLOPS?"),
+    (("unit.memory",), 2 << 40, "2Ti of one device", "is this MiB, or the memory of a node?"),
+    (("topology",), 10_000, "10000 GB/s, one way, of one device", "is this MB/s?"),
+    (("cost.perDeviceHour",), 10_000, "10000 per device and hour", "is this the price of the device?"),
+)
 _EDIT = "correct it with kubectl edit hwp, or in the file and polyfleet profile validate"
 
 
@@ -81,7 +90,7 @@ def _throughput(spec: HardwareProfileSpec, today: str | None) -> Iterator[Findin
         per_pod, rest = divmod(entry.parallelism.devices, entry.parallelism.span)
         if rest or per_pod not in spec.allocation.sizes:
             text = (
-                f"{entry.model}: {entry.parallelism.devices} devices over {entry.parallelism.span} nodes;"
+                f"{entry.model}: {entry.parallelism.devices} devices over {_nodes(entry.parallelism.span)};"
                 f" allowed per node (allocation.sizes): {sizes}"
             )
             yield Finding("SizeNotAllowed", f"{where}.parallelism", text, True, f"{entry.parallelism.devices} devices", sizes)
@@ -107,6 +116,10 @@ def _throughput(spec: HardwareProfileSpec, today: str | None) -> Iterator[Findin
             yield Finding("DuplicateEntry", where, text, False, entry.output_tokens_per_second or "", "one entry per key and evidence")
 
 
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
 def _patterns(spec: HardwareProfileSpec) -> Iterator[Finding]:
     for index, entry in enumerate(spec.match):
         for key, pattern in sorted((entry.label_patterns or {}).items()):
@@ -121,9 +134,14 @@ def _patterns(spec: HardwareProfileSpec) -> Iterator[Finding]:
 def _ranges(spec: HardwareProfileSpec) -> Iterator[Finding]:
     """Numbers that no device can have. Unknown is absence: a 0 is not a way to say so."""
     for path, text in sorted(numbers(spec).items()):
-        if not path.startswith(_POSITIVE):
+        if not path.startswith((*_POSITIVE, "cost.perDeviceHour")):
             continue
         value = quantity_bytes(text) if path == "unit.memory" else decimal(text)
+        for paths, most, words, question in _CEILINGS:
+            if path.startswith(paths) and value > most:
+                yield Finding("OutOfRange", path, f"{path} is {text}; allowed: up to {words}; {question}", False, text, f"up to {words}")
+        if not path.startswith(_POSITIVE):
+            continue
         share = path in _SHARES
         allowed = "above 0, up to 1" if share else "above 0"
         if value <= 0 or (share and value > 1):

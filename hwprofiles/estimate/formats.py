@@ -31,7 +31,7 @@ BYTES: dict[str, Decimal] = {
     "nvfp4": Decimal("0.5625"),
 }
 DEFAULT_PRECISION = "bf16"
-# A format that is not listed counts as two bytes, the size of bf16.
+# A format that is not listed counts as two bytes, the size of bf16, and is named as assumed.
 DEFAULT_BYTES = Decimal(2)
 
 # Names of the same arithmetic, tried in this order for peaks and for support.
@@ -77,6 +77,22 @@ def bytes_per_parameter(precision: str | None) -> float:
     return float(BYTES.get(precision or DEFAULT_PRECISION, DEFAULT_BYTES))
 
 
+def bytes_assumed(precision: str | None) -> str:
+    """In words, for a format whose bytes nobody has told us; "" for the listed ones."""
+    return "" if precision is None or precision in BYTES else f"bytes of {precision} unknown, {DEFAULT_BYTES} assumed"
+
+
+def loaded_as(precision: str | None, dtypes: Mapping[str, str], peaks: Mapping[str, float]) -> str | None:
+    """The format that weights have in memory: their own, but 16 bit for fp32 where the device has no fp32 peak and does have one of 16.
+
+    Engines load fp32 weights as 16 bit unless told otherwise (vLLM documentation of `--dtype auto`, 2026-08).
+    """
+    if precision != "fp32" or "fp32" in peaks:
+        return precision
+    able = (name for name in _SIXTEEN if support(name, dtypes) != "Unsupported" and compute(name, dtypes, peaks) is not None)
+    return next(able, precision)
+
+
 def support(precision: str | None, dtypes: Mapping[str, str]) -> str | None:
     """`Native`, `Emulated`, `WeightOnly`, `Unsupported`, or None where the profile does not say. The exact name wins over its synonyms."""
     wanted = precision or DEFAULT_PRECISION
@@ -91,7 +107,7 @@ def compute(precision: str | None, dtypes: Mapping[str, str], peaks: Mapping[str
 
     Stand-ins, each named in `assumptions`: fp16 for bf16 and the reverse where the device supports the wanted one natively (all devices
     of the shipped profiles have both within 7 %); the 16-bit peak, which is lower, for an 8- or 4-bit format whose own peak is absent.
-    fp32 has no stand-in: a 16-bit peak would promise too much.
+    fp32 has no stand-in, a 16-bit peak would promise too much; what engines do instead says `loaded_as`.
     """
     wanted = precision or DEFAULT_PRECISION
     level = support(precision, dtypes)
@@ -111,9 +127,13 @@ def compute(precision: str | None, dtypes: Mapping[str, str], peaks: Mapping[str
         return Compute(peaks[own_key], attention, keys, () if sixteen is not None else (f"attention at the {own_key} peak assumed",))
     if sixteen is None:
         return None
+    known = wanted in BYTES
     if not weight_only:
         note = (*note, f"peak of {wanted} unknown, the lower {sixteen} peak assumed")
-    return Compute(peaks[sixteen], peaks[sixteen], (sixteen,), note, native=weight_only)
+    elif not known:
+        note = (*note, f"peak of {wanted} unknown, the {sixteen} peak assumed")
+    # How many bytes a word means that nobody explains is not known, so it bounds nothing.
+    return Compute(peaks[sixteen], peaks[sixteen], (sixteen,), note, native=weight_only and known)
 
 
 def _sixteen(wanted: str, dtypes: Mapping[str, str], peaks: Mapping[str, float]) -> tuple[str | None, tuple[str, ...]]:

@@ -38,6 +38,7 @@ class Hardware:
     node_link: float | None = None  # of one unit inside the node, one way
     cross_link: float | None = None  # of one unit between nodes, one way
     derate: Mapping[LayoutClass, float] = field(default_factory=lambda: dict(DERATE))
+    derate_assumed: Mapping[LayoutClass, str] = field(default_factory=dict)  # classes whose factor is the default, in words
     sizes: tuple[int, ...] = ()  # legal units per pod; empty = not known
     units_per_node: int | None = None
     assumed: frozenset[str] = frozenset()  # fields of the profile whose value is an assumption: bandwidthTBps, peakTflops.bf16, ...
@@ -49,8 +50,9 @@ class Hardware:
 def hardware_of(spec: HardwareProfileSpec, engine: str, *, profile: str | None = None) -> Hardware:
     """The profile's numbers for one engine (derates belong to engines). A published number wins over an assumed one of the same field.
 
-    An unknown bandwidth or peak stays unknown unless `assume` states it. Absent efficiency parameters, usable fraction and derates take
-    the planning defaults above and are named in `assumptions`.
+    An unknown bandwidth or peak stays unknown unless `assume` states it. Absent efficiency parameters and an absent usable fraction take
+    the planning defaults above and are named in `assumptions`; absent derates too, in `derate_assumed`, because only the one of the
+    layout's class touches a result. The default of 1 changes nothing and is not named.
     """
     notes: list[str] = []
     assumed: set[str] = set()
@@ -73,6 +75,7 @@ def hardware_of(spec: HardwareProfileSpec, engine: str, *, profile: str | None =
     mbu = _given(efficiency.mbu, usual[1], "efficiency.mbu", notes)
     overhead = _given(efficiency.step_overhead_ms, usual[2] * 1e3, "efficiency.stepOverheadMs", notes) / 1e3
     usable = _given(spec.unit.usable_fraction, DEFAULT_USABLE, "unit.usableFraction", notes)
+    derate, derate_assumed = _derate(spec, engine)
     return Hardware(
         memory_bytes=float(quantity_bytes(spec.unit.memory)),
         bandwidth=bandwidth or None,
@@ -84,7 +87,8 @@ def hardware_of(spec: HardwareProfileSpec, engine: str, *, profile: str | None =
         step_overhead_s=overhead,
         node_link=_link(topology.node_link_gbps),
         cross_link=_link(topology.cross_node_link_gbps),
-        derate=_derate(spec, engine),
+        derate=derate,
+        derate_assumed=derate_assumed,
         sizes=tuple(sorted(set(spec.allocation.sizes))),
         units_per_node=spec.unit.per_node,
         assumed=frozenset(assumed),
@@ -106,12 +110,14 @@ def _link(value: str | None) -> float | None:
     return None if value is None or decimal_float(value) == 0 else decimal_float(value) * 1e9
 
 
-def _derate(spec: HardwareProfileSpec, engine: str) -> dict[LayoutClass, float]:
-    """The engine's own factors; a class without one, or with zero, which would say that nothing runs, takes the planning default."""
+def _derate(spec: HardwareProfileSpec, engine: str) -> tuple[dict[LayoutClass, float], dict[LayoutClass, str]]:
+    """The engine's own factors; a class without one, or with zero, which would say that nothing runs, takes the planning default, named."""
     own = (spec.derate or {}).get(engine)
     given = {} if own is None else {kind: getattr(own, name) for kind, name in _DERATE_FIELDS.items()}
     known = {kind: decimal_float(value) for kind, value in given.items() if value is not None}
-    return {kind: known.get(kind) or usual for kind, usual in DERATE.items()}
+    factors = {kind: known.get(kind) or usual for kind, usual in DERATE.items()}
+    assumed = {kind: f"derate.{engine}.{kind} {usual:g} assumed" for kind, usual in DERATE.items() if usual != 1.0 and not known.get(kind)}
+    return factors, assumed
 
 
 _DERATE_FIELDS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprofiles.estimate import formats, memory
 from hwprofiles.estimate.formula import EXCHANGE_BYTES, EXCHANGE_LATENCY_S, LINK_SHARE, REDUCE_LATENCY_S, Terms
@@ -63,6 +63,10 @@ def prepare(q: Question) -> Item | Refusal:
     """The terms of one question. The first thing that is missing or impossible decides: precision, memory, shape, data, context."""
     check_load(q.load)
     shape, hardware, layout = q.shape, q.hardware, q.layout
+    stored = formats.loaded_as(q.precision, hardware.dtypes, hardware.peaks)
+    loaded = ""
+    if stored != q.precision:
+        loaded, q = f"{q.precision} weights, loaded as 16 bit", replace(q, precision=stored)
     if formats.support(q.precision, hardware.dtypes) == "Unsupported":
         return precision_unsupported(hardware, q.precision, q.model)
     dense, experts = memory.weights_per_unit(shape, layout, q.precision)
@@ -114,7 +118,8 @@ def prepare(q: Question) -> Item | Refusal:
         ttft_limit=math.inf if q.slo.ttft_s is None else q.slo.ttft_s,
         itl_limit=math.inf if q.slo.itl_s is None else q.slo.itl_s,
     )
-    notes = (*hardware.assumptions, *speed.assumptions, *wires.assumptions)
+    words = (formats.bytes_assumed(q.precision), formats.bytes_assumed(q.kv_precision), hardware.derate_assumed.get(kind, ""), loaded)
+    notes = (*hardware.assumptions, *speed.assumptions, *wires.assumptions, *(word for word in dict.fromkeys(words) if word))
     if q.precision is None:
         notes = (*notes, f"precision {formats.DEFAULT_PRECISION} assumed")
     held = memory.kv_capacity(shape, hardware, layout, q.precision, kv_precision=q.kv_precision)

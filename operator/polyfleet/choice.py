@@ -1,7 +1,12 @@
 """Which size one model takes on one profile under one scheduler, and the number that it is placed by.
 
-The smallest size that holds the model and reaches the SLO, where that is known. An estimate for a larger size is no answer where a smaller
-one has data for other loads: buying devices is no way around a refusal.
+Where something rests on the speed (a workload, an SLO, automatic scaling), all sizes that hold the model are rated, and trust goes before
+size: the smallest one with a Measured or Published entry for the load, else the smallest with an Estimated entry, else the smallest that
+our own formula vouches for. So a formula for one device does not hide what was measured on two. A formula for a larger size is no answer
+where a smaller one has data for other loads: buying devices is no way around a refusal.
+
+Where nothing rests on it, the memory decides: the smallest size that holds the model. An entry for a larger one does not make a model
+grow of which nobody asked how fast it is; only FleetPolicy `profiles.minEvidence` can, where no smaller size is known well enough.
 """
 
 from __future__ import annotations
@@ -46,19 +51,40 @@ def _choose(wanted: Wanted, scheduler: str, full: int | None, ask: Asked, held: 
     fits = legal if isinstance(legal, Rejection) else sizing.fitting(wanted, legal, ask.tokens)
     if isinstance(fits, Rejection):
         return fits
+    if not ask.because:
+        return _by_memory(wanted, fits, ask, held)
     refusals: list[Refusal] = []
     sizes: list[int] = []
+    best: tuple[int, Choice] | None = None
     for fit in fits:
         rated = rating.rate(wanted, fit.layout, ask, running=held)
         if isinstance(rated, Refusal):
             refusals.append(rated)
             sizes.append(fit.layout.devices)
         elif rated.performance.entry is not None or all(item.reason == SLO_UNREACHABLE for item in refusals):
-            return Choice(fit, rated)
-        # Else an estimate for a larger size, where a smaller one has data for other loads: buying devices is no way around a refusal.
-    if not ask.because:
-        return _unrated(wanted, fits[0], ask)
-    return _refused(wanted, sizes, refusals, ask)
+            rank = _trust(rated)
+            if best is None or rank > best[0]:
+                best = rank, Choice(fit, rated)
+    return best[1] if best is not None else _refused(wanted, sizes, refusals, ask)
+
+
+def _trust(rated: Rated) -> int:
+    """2 for what somebody saw happen, 1 for somebody's estimate of exactly this, 0 for our own formula."""
+    if rated.performance.entry is None:
+        return 0
+    return 1 if rated.performance.evidence == EVIDENCE[0] else 2
+
+
+def _by_memory(wanted: Wanted, fits: list[Fit], ask: Asked, held: bool) -> Choice | Rejection:
+    """The smallest size of which enough is known; what is known of its speed is shown."""
+    rejected: list[Rejection] = []
+    for fit in fits:
+        rated = rating.rate(wanted, fit.layout, ask, running=held)
+        choice = _unrated(wanted, fit, ask) if isinstance(rated, Refusal) else Choice(fit, rated)
+        if isinstance(choice, Choice):
+            return choice
+        rejected.append(choice)
+    return rejected[0]
 
 
 def _unrated(wanted: Wanted, fit: Fit, ask: Asked) -> Choice | Rejection:

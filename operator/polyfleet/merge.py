@@ -16,6 +16,7 @@ from hwprofiles import HardwareProfileSpec, Throughput
 from hwprofiles.estimate.formats import support
 from hwprofiles.model import Engine
 from hwprofiles.schema import decimal
+from hwprofiles.unanswered import EVIDENCE
 from hwprofiles.versions import minimum_version, older
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.api.modeldeployment import Parallelism, Variant
@@ -126,10 +127,18 @@ def rate(entry: Throughput) -> Decimal:
 
 
 def choose_engine(
-    profile: HardwareProfileSpec, wanted: str, known: Known, precision: str | None, image: str | None, covers: Callable[[Throughput], bool]
+    profile: HardwareProfileSpec,
+    wanted: str,
+    known: Known,
+    precision: str | None,
+    image: str | None,
+    covers: Callable[[Throughput], bool],
+    min_evidence: str = EVIDENCE[-1],
 ) -> str | None:
-    """The engine's name. `auto`: the best throughput entry for this model that covers the load, else the best that does not; tie -> vllm,
-    then first name; only engines that can be started, and one that is too old for the model only if every other is."""
+    """The engine's name. `auto`: only engines that can be started, and one that is too old for the model only if every other is. Among them
+    the one whose entries for this model and load are of the best evidence, then the highest rate per device among those, whatever their
+    layout; an estimate outweighs no measurement, and data below `min_evidence` does not vote. Tie, also where there is no data -> vllm,
+    then the first name."""
     engines = profile.engines or {}
     if wanted != AUTO:
         return wanted if wanted in engines or image is not None else None
@@ -138,12 +147,17 @@ def choose_engine(
     ]
     if not usable:
         return None
+    votes = EVIDENCE[: EVIDENCE.index(min_evidence) + 1]
 
-    def order(name: str) -> tuple[bool, Decimal, Decimal, bool, str]:
-        entries = entries_of(profile, known, name, precision)
-        best = max((rate(entry) for entry in entries), default=Decimal(0))
-        covering = max((rate(entry) for entry in entries if covers(entry)), default=Decimal(0))
-        return image is None and bool(too_old(engines[name], known)), -covering, -best, name != "vllm", name
+    def order(name: str) -> tuple[bool, int, Decimal, bool, str]:
+        entries = [
+            entry for entry in entries_of(profile, known, name, precision) if entry.evidence in votes and rate(entry) > 0 and covers(entry)
+        ]
+        rank = min((EVIDENCE.index(entry.evidence) for entry in entries), default=len(EVIDENCE))
+        per_device = max(
+            (rate(entry) / entry.parallelism.devices for entry in entries if EVIDENCE.index(entry.evidence) == rank), default=Decimal(0)
+        )
+        return image is None and bool(too_old(engines[name], known)), rank, -per_device, name != "vllm", name
 
     return min(usable, key=order)
 

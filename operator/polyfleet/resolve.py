@@ -2,7 +2,7 @@
 
 Per profile the checks run in a fixed order and stop at the first that fails; the failure becomes a line of `status.rejected` with
 what to do about it. A size is the smallest legal one whose usable memory holds the model and which reaches the SLO, where that is known;
-a larger one is taken instead only where data exists for it that covers the load and none for the smaller. Legal sizes depend on the
+a larger one is taken instead only where better data exists for it that covers the load (`choice`). Legal sizes depend on the
 pool's scheduler, so one profile may give several options, each with the pools where it is legal.
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from hwprofiles.shipped_profiles import Loader
 from polyfleet.actions import Apply, EventNote, Report
 from polyfleet.client import Client, without_nulls
 from polyfleet.compare import covers
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 
 KINDS = {resource.kind: resource for resource in (HARDWARE_PROFILES, FLEET_POLICIES)}
 MAX_FIELDS = 256  # of the status
-_PART = re.compile(r"\[(?P<key>[^\]]*)\]|\.?(?P<name>[^.\[]+)")
+_ITEM = re.compile(r'\[((?:[^"\]]|"(?:[^"\\]|\\.)*")*)\]')  # [name="x",port=8080]: an item of a list by its keys; a text may hold any sign
+_KEY = re.compile(r'([^=,"]+)=("(?:[^"\\]|\\.)*"|[^,"]+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def read_seeds(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     # A mounted ConfigMap holds "..data" links beside the files; only plain names count.
     for path in sorted(folder.glob("[!.]*.y*ml")) if folder.is_dir() else ():
         try:
-            for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=Loader):
                 if document is None:
                     continue
                 resource = KINDS.get(document.get("kind"))
@@ -129,34 +132,43 @@ def without(manifest: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
     """A copy of the manifest that lacks the paths (`.spec.cost.perDeviceHour`, `.spec.match[name="x"].labels`)."""
     result: dict[str, Any] = copy.deepcopy(dict(manifest))
     for path in paths:
-        parent: Any = result
-        steps = [match.group("name") or f"[{match.group('key')}]" for match in _PART.finditer(path)]
-        for step in steps[:-1]:
-            parent = _child(parent, step)
-        _remove(parent, steps[-1])
+        _remove(result, path)
     return result
 
 
-def _find(items: list[Any], step: str) -> int | None:
-    keys = dict(re.findall(r'(\w+)="([^"]*)"', step))
+def _remove(parent: Any, path: str) -> bool:
+    """Whether the path led somewhere, and is gone now.
+
+    The API server does not mark where a key ends: `.annotations.huawei.com/schedule_policy` is one key of `annotations` with a dot in it.
+    So keys that are there decide, the longest first.
+    """
+    if isinstance(parent, dict):
+        rest = path.removeprefix(".")
+        for key in sorted((str(key) for key in parent), key=len, reverse=True):
+            if rest == key:
+                del parent[key]
+                return True
+            if rest.startswith((f"{key}.", f"{key}[")) and _remove(parent[key], rest[len(key) :]):
+                return True
+    elif isinstance(parent, list) and (step := _ITEM.match(path)) is not None and (index := _find(parent, step[1])) is not None:
+        if step.end() < len(path):
+            return _remove(parent[index], path[step.end() :])
+        del parent[index]
+        return True
+    return False
+
+
+def _find(items: list[Any], keys: str) -> int | None:
+    """The item with these keys, spelled as the API server does: `name="x"`, several with commas."""
+    wanted = [(key, json.loads(value) if value.startswith('"') else value) for key, value in _KEY.findall(keys)]
     for index, item in enumerate(items):
-        if isinstance(item, dict) and keys and all(str(item.get(key)) == value for key, value in keys.items()):
+        if isinstance(item, dict) and wanted and all(_spelled(item.get(key)) == value for key, value in wanted):
             return index
     return None
 
 
-def _child(parent: Any, step: str) -> Any:
-    if isinstance(parent, dict):
-        return parent.get(step)
-    index = _find(parent, step) if isinstance(parent, list) else None
-    return parent[index] if isinstance(parent, list) and index is not None else None
-
-
-def _remove(parent: Any, step: str) -> None:
-    if isinstance(parent, dict):
-        parent.pop(step, None)
-    elif isinstance(parent, list) and (index := _find(parent, step)) is not None:
-        del parent[index]
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # ---- in every cycle: what of it still stands

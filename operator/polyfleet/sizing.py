@@ -21,7 +21,7 @@ from decimal import Decimal
 from hwprofiles import Layout as Layout
 from hwprofiles import legal_sizes
 from hwprofiles.estimate import Hardware, hardware_of, memory_need
-from hwprofiles.estimate.formats import bytes_per_parameter
+from hwprofiles.estimate.formats import bytes_assumed, bytes_per_parameter
 from hwprofiles.estimate.memory import kv_layer_bytes
 from hwprofiles.schema import decimal, quantity_bytes
 from hwprofiles.shape import Shape
@@ -174,7 +174,8 @@ def memory_of(wanted: Wanted, layout: Layout, tokens: int) -> Memory | None:
     if shape is None:
         return None
     precision = wanted.precision or wanted.known.precision
-    stored = f"{shape.params_b:.4g}B parameters in {precision or 'bf16 (assumed)'}"
+    guessed = f" ({bytes_assumed(precision)})" if bytes_assumed(precision) else ""
+    stored = f"{shape.params_b:.4g}B parameters in {precision or 'bf16 (assumed)'}{guessed}"
     if shape.complete:
         length = longest(wanted, tokens)
         # One request lies in one attention group, so each group must have the room.

@@ -45,7 +45,7 @@ def wanted_of(
         )
     image = own.image or spec.runtime.image
     asked = own.engine or spec.runtime.engine
-    engine_name = choose_engine(profile, asked, known, number, image, ask.covers)
+    engine_name = choose_engine(profile, asked, known, number, image, ask.covers, ask.min_evidence)
     if engine_name is None:
         names = ", ".join(sorted(profile.engines or {})) or "none"
         return Rejection(

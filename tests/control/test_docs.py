@@ -41,7 +41,9 @@ def node(control_plane: ControlPlane, kubectl: Kubectl) -> Iterator[None]:
         yield
     finally:
         kubectl("delete", "mdep,pplan,fpol,apool,hwp", "-n", "default", "--all")
-        kubectl("-n", "default", "wait", "--for=delete", "pods", "--all", "--timeout=60s")
+        # The garbage collector looks for new kinds every 30 s only, so that it may not know yet that a model owns this Deployment. Its own
+        # kinds it knows: with them in the foreground, the pods are gone when the command ends.
+        kubectl("-n", "default", "delete", "deployments", "--all", "--cascade=foreground", "--timeout=60s", check=True)
         control_plane.processes.stop(("kwok",))
         kubectl("delete", "node", NODE, "--ignore-not-found")
 

@@ -82,6 +82,26 @@ def test_apply_writes_once_and_owns_what_it_wrote(apiserver: Path, live: Any, tm
     assert NAME in polyfleet(apiserver, "profile", "list")[1]
 
 
+def test_a_patch_of_the_cluster_is_refused_where_somebody_wrote_meanwhile(apiserver: Path, live: Any, tmp_path: Path) -> None:
+    """The printed patch names the version that it is based on: kubectl applies it once, and after another edit not at all."""
+    path, patch = tmp_path / "run.json", tmp_path / "patch.yaml"
+    path.write_text(json.dumps(VLLM), encoding="utf-8")
+    said = ("--precision", "fp8", "--engine", "vllm", "--tensor", "2", "--model", "Qwen/Qwen3-32B", "--today", "2026-11-28")
+    code, out, err = polyfleet(apiserver, "profile", "import", "--from", "vllm", str(path), "--profile", NAME, *said)
+    assert (code, yaml.safe_load(out)["metadata"]) == (0, {"resourceVersion": stored(live)["metadata"]["resourceVersion"]})
+    assert "kubectl patch" in err
+    assert "warning" not in err
+    patch.write_text(out, encoding="utf-8")
+    command = ("patch", "hwp", NAME, "--type", "merge", "--patch-file", str(patch))
+    live("label", "hwp", NAME, "edited=yes", check=True)
+    late = live(*command)
+    assert (late.returncode, "the object has been modified" in late.stderr) == (1, True), late.stderr
+    assert "throughput" not in stored(live)["spec"]
+    patch.write_text(polyfleet(apiserver, "profile", "import", "--from", "vllm", str(path), "--profile", NAME, *said)[1], encoding="utf-8")
+    live(*command, check=True)
+    assert [item["outputTokensPerSecond"] for item in stored(live)["spec"]["throughput"]] == ["800"]
+
+
 def test_what_the_api_server_refuses_is_not_half_applied(apiserver: Path, live: Any) -> None:
     """Three devices are no legal size: the good entry beside it is not written either."""
 

@@ -25,11 +25,12 @@ def usage(what: str, why: str, next_: str) -> Failure:
 
 
 def nearest(name: str, known: list[str], count: int = 3) -> list[str]:
-    """The known names that look most like it, best first."""
+    """The known names that look most like it, best first: before all others those of which it is the beginning."""
     from difflib import get_close_matches
 
     by_last = {item.rsplit("/", 1)[-1]: item for item in reversed(known)}
-    found = get_close_matches(name, known, count, 0.5) + [by_last[n] for n in get_close_matches(name, list(by_last), count, 0.5)]
+    begun = sorted((item for item in known if name and (item.startswith(name) or item.rsplit("/", 1)[-1].startswith(name))), key=len)
+    found = begun + get_close_matches(name, known, count, 0.5) + [by_last[n] for n in get_close_matches(name, list(by_last), count, 0.5)]
     return list(dict.fromkeys(found))[:count]
 
 

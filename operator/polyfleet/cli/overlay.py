@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from hwprofiles.shipped_profiles import Loader
 from polyfleet import rules
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
-from polyfleet.api.kinds import API_VERSION
+from polyfleet.api.kinds import API_VERSION, BY_NAME
 from polyfleet.api.objects import ObjectError, parse_object
 from polyfleet.cli import redact
 from polyfleet.cli.failure import Failure, nearest
+from polyfleet.cli.profile import fields
 from polyfleet.state import CustomState, Observed
 
 _FIELDS = {
@@ -28,8 +31,8 @@ _FIELDS = {
     "FleetPolicy": "policy",
 }
 _ASIDE = ("PlacementPlan", "AccuracyReport")
+_LONGEST = 600  # signs of an explanation
 _NAMESPACED = "ModelDeployment"
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def _documents(path: str) -> Iterator[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise Failure(f"cannot read {path}", "it is not UTF-8 text", "give a YAML or JSON file") from error
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        documents = list(yaml.load_all(text, Loader=Loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Failure(
             f"{path} is no YAML",
@@ -136,7 +139,7 @@ def _state(path: str, raw: dict[str, Any], kind: str, namespace: str, emptied: b
     except (ObjectError, TypeError, ValueError) as error:
         raise Failure(
             f"{path}: {kind} {name} is not valid",
-            str(error).removeprefix(f"{kind} {name}: ")[:600],
+            _explained(error, kind) or str(error).removeprefix(f"{kind} {name}: ")[:_LONGEST],
             f"correct {path}; fields: docs/reference",
         ) from error
     spec = parsed.spec
@@ -151,6 +154,16 @@ def _state(path: str, raw: dict[str, Any], kind: str, namespace: str, emptied: b
     )
     state = CustomState(kind, where, name, f"new/{kind}/{where}/{name}", 1, "", labels, {}, whole, {}, False)
     return redact.custom(state) if emptied else state
+
+
+def _explained(error: Exception, kind: str) -> str:
+    """In the words of `polyfleet profile validate`: the value, what is allowed, the name that was meant; "" if it is no schema error."""
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return ""
+    parts = [f"{path}: {text}" for path, text in fields.faults(cause, BY_NAME[kind].model, "")]
+    shown = [part for number, part in enumerate(parts) if number == 0 or len("; ".join(parts[: number + 1])) <= _LONGEST]
+    return "; ".join(shown) + (f"; and {len(parts) - len(shown)} more" if len(shown) < len(parts) else "")
 
 
 def _put(observed: Observed, state: CustomState) -> tuple[Observed, str]:

@@ -19,6 +19,10 @@ def document(planned: Planned, fixes: dict[str, Fixes]) -> dict[str, Any]:
     body["exitCode"] = planned.code
     body["objects"] = [{"kind": kind, "name": key, "change": change} for kind, key, change in planned.situation.laid]
     body["models"] = [_model(planned, name, fixes.get(name, Fixes())) for name in sorted(planned.wanted)]
+    body["faults"] = [
+        {"profile": item.profile, "field": item.field, "reason": item.reason, "message": item.message, "state": item.state}
+        for item in planned.situation.faults
+    ]
     body["notes"] = list(planned.situation.notes)
     return body
 

@@ -37,6 +37,8 @@ def render(planned: Planned, fixes: dict[str, Fixes], *, form: str, namespace: s
     for model in models:
         lines += _missing(planned, model, fixes.get(model, Fixes()), style, width)
     lines += _changes(planned, width) + _binding(planned, width)
+    for fault in planned.situation.faults:
+        lines += wrap(plain(fault.text), width, rest="  ")
     for note in planned.situation.notes:
         lines += wrap(note, width, first="note: ")
     return lines
@@ -271,4 +273,5 @@ def _markdown(planned: Planned, fixes: dict[str, Fixes], models: Sequence[str]) 
         lines += [f"- {part.strip()}" for part in _missing(planned, model, fixes.get(model, Fixes()), style, wide)]
         lines += [f"- {part.strip()}" for part in _not_used(planned, model, named=len(models) > 1, wide=False, width=wide)]
     lines += [f"- {part}" for part in _changes(planned, wide) + _binding(planned, wide)]
+    lines += [f"- {plain(fault.text)}" for fault in planned.situation.faults]
     return [*lines, f"- snapshot: {planned.situation.source}", *(f"- note: {note}" for note in planned.situation.notes)]

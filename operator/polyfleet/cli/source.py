@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from placement.types import Demand, Snapshot, Warm
 from polyfleet.cli.failure import Failure
 from polyfleet.cli.fleet import prepared, warm_of
+from polyfleet.cli.profile_faults import ProfileFault, compared
 from polyfleet.inputs import Inputs
+from polyfleet.resources import HARDWARE_PROFILES
 from polyfleet.state import Observed
 
 DEMO = "demo"
@@ -42,6 +44,7 @@ class Situation:
     taken_at: str
     laid: tuple[tuple[str, str, str], ...] = ()  # (kind, key, new | changed | same)
     notes: tuple[str, ...] = ()
+    faults: tuple[ProfileFault, ...] = ()  # of the profiles that -f changed
 
 
 def situation(where: Where, environ: Mapping[str, str] = os.environ) -> Situation:
@@ -86,6 +89,7 @@ def _build(
 ) -> Situation:
     laid: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    before = observed.profiles
     if where.files:
         from polyfleet.cli import overlay
 
@@ -95,7 +99,9 @@ def _build(
     inputs = prepared(observed, taken_at)
     if inputs.policy.approval == "Manual":
         notes = (*notes, "FleetPolicy spec.approval is Manual: a plan that changes anything waits for spec.approval of its pplan")
-    return Situation(inputs.snapshot, inputs.demand, warm, inputs, observed, source, option, taken_at, laid, notes)
+    edited = frozenset(key for kind, key, change in laid if kind == HARDWARE_PROFILES.kind and change != "same")
+    faults = compared(edited, before, inputs.profile_faults, taken_at[:10])
+    return Situation(inputs.snapshot, inputs.demand, warm, inputs, observed, source, option, taken_at, laid, notes, faults)
 
 
 def _bare(found: object, where: Where, name: str, option: str) -> Situation:

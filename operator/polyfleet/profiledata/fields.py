@@ -106,7 +106,7 @@ def needed(body: Mapping[str, Any], path: str, tool: str, *, above: bool = True)
     found = number(body, path, above=above)
     if found is None:
         keys = ", ".join(sorted(map(str, body))[:8]) or "nothing"
-        raise ReadError(f"field {path} is missing", f"a {tool} file has it; this one has: {keys}")
+        raise ReadError(f"field {path} is missing", f"{'an' if tool[0] in 'aeiou' else 'a'} {tool} file has it; this one has: {keys}")
     return found
 
 

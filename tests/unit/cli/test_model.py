@@ -97,7 +97,9 @@ def test_a_window_is_said_to_be_lost() -> None:
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    assert failed("model", "show", "--config", str(path))[1] == "No such file or directory"
+    assert failed("model", "show", "--config", str(path))[1:] == ("No such file or directory", f"ls -l {tmp_path}")
+    path.write_text("[]", encoding="utf-8")
+    assert failed("model", "show", "--config", str(path))[1].startswith("config.json is []; allowed: a JSON object")
     path.write_text(json.dumps({**CONFIG, "num_hidden_layers": 10**9}), encoding="utf-8")
     what, why, after = failed("model", "show", "--config", str(path))
     assert what.endswith("gives no shape")

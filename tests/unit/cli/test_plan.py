@@ -20,6 +20,7 @@ from polyfleet.cli.text import cells
 from polyfleet.state import Observed
 
 import placement
+from hwprofiles.shipped_profiles import SHIPPED
 from placement._codec import encode
 from tests.unit.cli.lib import failed, golden, polyfleet, snapshot_file
 from tests.unit.operator import builders as b
@@ -230,11 +231,20 @@ WRONG: dict[str, tuple[str, str]] = {
     "a typing error": (HEAD + "kind: ModelDeploymnt\nmetadata: {name: x}", "did you mean ModelDeployment?"),
     "another version": ("apiVersion: polyfleet.io/v9\nkind: ModelDeployment\nmetadata: {name: x}", "polyfleet.io/v1alpha1"),
     "no name": (HEAD + "kind: ModelDeployment\nspec: {model: {uri: 'hf://a/b'}}", "metadata.name is missing"),
-    "no spec": (HEAD + "kind: ModelDeployment\nmetadata: {name: x}", "spec: Field required"),
+    "no spec": (HEAD + "kind: ModelDeployment\nmetadata: {name: x}", "spec: missing; it must be an object with"),
     "an unknown field": (
         HEAD + "kind: ModelDeployment\nmetadata: {name: x}\nspec: {model: {uri: 'hf://a/b'}, replica: 2}",
-        "spec.replica: Extra",
+        "spec.replica: unknown field; did you mean replicas?",
     ),
+    "an unknown field of a profile": (
+        HEAD + "kind: HardwareProfile\nmetadata: {name: x}\nspec: {vendor: v, bandwithTBps: '1'}",
+        "spec.bandwithTBps: unknown field; did you mean bandwidthTBps?",
+    ),
+    "a price as a float": (
+        HEAD + "kind: AcceleratorPool\nmetadata: {name: x}\nspec: {profile: p, cost: {perDeviceHour: 2.5}}",
+        'spec.cost.perDeviceHour: 2.5 is not allowed; it must be a decimal number in quotes, for example "2.20"',
+    ),
+    "a key twice": (HEAD + "kind: FleetPolicy\nmetadata: {name: default}\nspec: {}\nspec: {}", "key 'spec' is given twice"),
     "a wrong number": (
         HEAD + "kind: ModelDeployment\nmetadata: {name: x}\nspec: {model: {uri: 'hf://a/b'}, replicas: -1}",
         "spec.replicas",
@@ -270,6 +280,46 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert failed("plan", "--snapshot", "demo", "-f", str(tmp_path / "no.yaml"))[1] == "No such file or directory"
     (tmp_path / "bin").write_bytes(b"\xff\xfe\x00")
     assert "UTF-8" in failed("plan", "--snapshot", "demo", "-f", str(tmp_path / "bin"))[1]
+
+
+# ---- faults of profiles
+
+
+def l20(**spec: Any) -> dict[str, Any]:
+    """The shipped L20 with other fields."""
+    raw = yaml.safe_load((SHIPPED / "nvidia-l20.yaml").read_text(encoding="utf-8"))
+    return {"kind": "HardwareProfile", "metadata": {"name": "nvidia-l20"}, "spec": {**raw["spec"], **spec}}
+
+
+def test_faults_of_an_edited_profile_are_told(tmp_path: Path) -> None:
+    """A bandwidth in GB/s is left out of planning, and so it is said, in every form; an object that is the same as before says nothing."""
+    path = written(tmp_path, l20(bandwidthTBps="864"))
+    said = "hwp/nvidia-l20: spec.bandwidthTBps left out: OutOfRange: bandwidthTBps is 864; allowed: up to 50 TB/s; is this GB/s?"
+    for form in ("table", "wide", "md"):
+        assert said in " ".join(polyfleet("plan", "--snapshot", "demo", "-f", path, "-o", form).out.split())
+    body = json.loads(polyfleet("plan", "--snapshot", "demo", "-f", path, "-o", "json").out)
+    (fault,) = body["faults"]
+    assert (fault["profile"], fault["field"], fault["reason"], fault["state"]) == (
+        "nvidia-l20",
+        "spec.bandwidthTBps",
+        "OutOfRange",
+        "leftOut",
+    )
+    assert yaml.safe_load(polyfleet("plan", "--snapshot", "demo", "-f", path, "-o", "yaml").out)["faults"] == [fault]
+    assert json.loads(polyfleet("plan", "--snapshot", "demo", "-f", written(tmp_path, l20()), "-o", "json").out)["faults"] == []
+
+
+def test_a_fault_that_an_edit_fixes_is_told_too(tmp_path: Path) -> None:
+    """The snapshot's profile has the fault, the file has not. A fault of a profile that the file leaves alone is not this plan's matter."""
+    observed, _ = demo.observed()
+    wrong = tuple(
+        replace(state, spec={**state.spec, "bandwidthTBps": "864"}) if state.name in ("nvidia-l20", "amd-mi300x") else state
+        for state in observed.profiles
+    )
+    snapshot = str(snapshot_file(tmp_path, replace(observed, profiles=wrong)))
+    body = json.loads(polyfleet("plan", "--snapshot", snapshot, "-f", written(tmp_path, l20()), "-o", "json").out)
+    assert [(item["profile"], item["field"], item["state"]) for item in body["faults"]] == [("nvidia-l20", "spec.bandwidthTBps", "fixed")]
+    assert "no longer at fault" in polyfleet("plan", "--snapshot", snapshot, "-f", written(tmp_path, l20())).out
 
 
 # ---- namespaces

@@ -1,4 +1,4 @@
-"""`polyfleet profile` without a cluster: list, show, validate, diff, import. Goldens are of the demo; rules are shown on small files."""
+"""`polyfleet profile` without a cluster: list, show, validate, diff. Goldens are of the demo; rules are shown on small files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from polyfleet.cli.program import call, parser
 from polyfleet.cli.text import cells
 
 from hwprofiles.shipped_profiles import SHIPPED, load_shipped
-from tests.unit.cli.lib import Done, failed, golden, polyfleet
+from tests.unit.cli.lib import failed, golden, polyfleet
 
 TODAY = ("--today", "2026-11-28")
-VLLM = {
-    "date": "20261120-101500", "model_id": "served", "max_concurrency": 32, "duration": 400.0, "completed": 320, "failed": 0,
-    "total_input_tokens": 1_120_000, "total_output_tokens": 320_000, "output_throughput": 800.0, "mean_ttft_ms": 900.0, "mean_itl_ms": 39.1,
-}  # fmt: skip
-SAID = ("--precision", "fp8", "--engine", "vllm", "--tensor", "2", "--model", "Qwen/Qwen3-32B")
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -106,9 +101,34 @@ def test_what_is_assumed_is_said() -> None:
 
 def test_an_unknown_name_offers_the_nearest() -> None:
     assert failed("profile", "show", "nvidia-h100", "--shipped")[2] == "repeat with nvidia-h100-sxm"
+    assert failed("profile", "show", "nvidia-h200", "--shipped")[2] == "repeat with nvidia-h200-sxm"
     assert failed("profile", "show", "nvidia-l20", "--shipped", "--model", "Qwen/Qwen3-32")[2].startswith(
         "repeat with --model Qwen/Qwen3-3"
     )
+
+
+def test_a_layout_that_is_no_legal_size_is_refused() -> None:
+    """L20 is asked for as 1, 2, 4 or 8 (its allocation.sizes): no number is shown for three of them, nor for six over two nodes."""
+    for layout in (("--tensor", "3"), ("--tensor", "6", "--span", "2")):
+        done = polyfleet("profile", "show", "nvidia-l20", "--shipped", "--model", "Qwen/Qwen3-8B", *layout)
+        assert (done.code, "SizeNotAllowed" in done.out, "planning counts on" in done.out) == (3, True, False)
+        assert "allowed per node (allocation.sizes): 1, 2, 4, 8" in " ".join(done.out.split())
+    assert polyfleet("profile", "show", "nvidia-l20", "--shipped", "--model", "Qwen/Qwen3-8B", "--tensor", "2").code == 0
+
+
+def test_faults_are_listed_in_the_order_of_the_entries(tmp_path: Path) -> None:
+    """throughput[4] before throughput[14], by validate and by show's own source of faults."""
+    entries = [
+        {
+            "model": f"m{number}", "precision": "bf16", "engine": "vllm", "parallelism": {"tensor": 1}, "evidence": "Published",
+            "source": "s", "date": "2199-01" if number in (4, 14) else "2026-10", "outputTokensPerSecond": "100",
+        }
+        for number in range(15)
+    ]  # fmt: skip
+    done = polyfleet("profile", "validate", profile_file(tmp_path, changed("spec.throughput", entries)), *TODAY)
+    assert [line.split()[1] for line in done.lines if line.split()[:1] == ["error"]] == [
+        "spec.throughput[4].date:", "spec.throughput[14].date:",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -208,6 +228,17 @@ def test_an_entry_that_planning_leaves_out_is_an_error(tmp_path: Path) -> None:
     assert "left out of planning" in " ".join(done.out.split())
 
 
+def test_an_unquoted_date_is_a_date(tmp_path: Path) -> None:
+    """YAML would make an object of it, which no field takes."""
+    path = tmp_path / "x.yaml"
+    text = (SHIPPED / "nvidia-l20.yaml").read_text(encoding="utf-8")
+    assert 'date: "2026-11-24"' in text
+    path.write_text(text.replace('date: "2026-11-24"', "date: 2026-11-24"), encoding="utf-8")
+    done = polyfleet("profile", "validate", str(path), *TODAY)
+    assert (done.code, "1 ok, 0 errors" in done.lines[-1]) == (0, True), done.out
+    assert polyfleet("plan", "--snapshot", "demo", "-f", str(path)).code == 3
+
+
 def test_a_warning_fails_only_with_strict(tmp_path: Path) -> None:
     """A price without provenance is used, and said."""
     body = shipped("nvidia-l20")
@@ -219,6 +250,23 @@ def test_a_warning_fails_only_with_strict(tmp_path: Path) -> None:
     assert polyfleet("profile", "validate", path, "--strict", *TODAY).code == 1
 
 
+def test_a_format_that_nobody_knows_is_a_warning(tmp_path: Path) -> None:
+    """Formats are free words: bf61 is taken, with the question whether bf16 was meant; each word once. A word without a neighbour gets the
+    list, and --strict fails."""
+    body = changed("spec.dtypes", {**shipped("nvidia-l20")["spec"]["dtypes"], "bf61": "Native", "quux": "Native"})
+    body["spec"]["throughput"] = [
+        {"model": "m/x", "precision": "bf61", "engine": "vllm", "outputTokensPerSecond": "1", "source": "said", "date": "2026-10",
+         "evidence": "Published"},
+    ]  # fmt: skip
+    path = profile_file(tmp_path, body)
+    done = polyfleet("profile", "validate", path, *TODAY)
+    text = " ".join(done.out.split())
+    assert (done.code, text.count("did you mean")) == (0, 1)
+    assert "spec.dtypes.bf61: PrecisionUnknown: bytes of bf61 unknown, 2 assumed, with the 16-bit peak; did you mean bf16?" in text
+    assert "bytes of quux unknown, 2 assumed, with the 16-bit peak; known formats: awq, bf16" in text
+    assert polyfleet("profile", "validate", "--strict", path, *TODAY).code == 1
+
+
 def test_names_given_twice_and_matches_that_are_alike(tmp_path: Path) -> None:
     first = profile_file(tmp_path, shipped("nvidia-l20"), "a.yaml")
     second = profile_file(tmp_path, shipped("nvidia-l20"), "b.yaml")
@@ -226,7 +274,22 @@ def test_names_given_twice_and_matches_that_are_alike(tmp_path: Path) -> None:
     assert (done.code, f"nvidia-l20 is given twice, first in {first}" in " ".join(done.out.split())) == (1, True)
     other = changed("metadata.name", "my-l20")
     alone = polyfleet("profile", "validate", profile_file(tmp_path, other, "c.yaml"), *TODAY)
-    assert (alone.code, "the same as of nvidia-l20" in " ".join(alone.out.split())) == (0, True)
+    said = "nvidia-l20 fits the same nodes equally well (nvidia.com/gpu.product=NVIDIA-L20 with nvidia.com/gpu): they belong to neither"
+    assert (alone.code, said in " ".join(alone.out.split())) == (0, True)
+
+
+def test_a_match_that_only_overlaps_is_warned_of(tmp_path: Path) -> None:
+    """Not the same entry: one more value, or a pattern. With one key more it is more specific, and nothing is said."""
+    key = "nvidia.com/gpu.product"
+    for match, warned in (
+        ({"labels": {key: ["NVIDIA-L20-OEM", "NVIDIA-L20"]}}, True),
+        ({"labelPatterns": {key: "NVIDIA-L20.*"}}, True),
+        ({"labels": {key: ["NVIDIA-L20"], "example.com/site": ["b"]}}, False),
+    ):
+        body = changed("spec.match", [match])
+        body["metadata"]["name"] = "my-l20"
+        done = polyfleet("profile", "validate", profile_file(tmp_path, body), *TODAY)
+        assert (done.code, "nvidia-l20 fits the same nodes equally well" in " ".join(done.out.split())) == (0, warned), done.out
 
 
 def test_several_documents_lists_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,97 +369,6 @@ def test_diff_of_a_file_and_the_snapshot(tmp_path: Path) -> None:
     assert polyfleet("profile", "diff", "nvidia-l20", "--snapshot", "demo").lines == [
         "snapshot/nvidia-l20 → shipped/nvidia-l20: no difference"
     ]
-
-
-# ---- import
-
-
-def imported(folder: Path, body: object = VLLM, *more: str, said: tuple[str, ...] = SAID) -> Done:
-    path = folder / "run.json"
-    path.write_text(body if isinstance(body, str) else json.dumps(body), encoding="utf-8")
-    return polyfleet("profile", "import", "--from", "vllm", str(path), "--profile", "nvidia-h20-96", "--shipped", *said, *TODAY, *more)
-
-
-def test_an_import_prints_a_patch_and_says_what_it_changes(tmp_path: Path) -> None:
-    """The patch alone goes to standard output. 800 of the 1645 tokens/s that two H20 allow at 32 in flight: between 0.1 and 1."""
-    done = imported(tmp_path)
-    (entry,) = yaml.safe_load(done.out)["spec"]["throughput"]
-    assert (done.code, entry["outputTokensPerSecond"], entry["evidence"], entry["date"]) == (0, "800", "Published", "2026-11-20")
-    assert done.err.startswith("adds Qwen/Qwen3-32B fp8 on vllm, tensor 2, 3500 in, 1000 out, 32 at once: 800 tok/s, Published")
-    assert json.loads(imported(tmp_path, VLLM, "-o", "json").out) == yaml.safe_load(done.out)
-
-
-def test_a_patch_carries_the_whole_list(tmp_path: Path) -> None:
-    """The list is atomic: what the profile has already must be in it."""
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps({**VLLM, "output_throughput": 1400.0}), encoding="utf-8")
-    said = ("--profile", "nvidia-h100-sxm", "--shipped", *SAID, *TODAY)
-    done = polyfleet("profile", "import", "--from", "vllm", str(path), *said)
-    before = shipped("nvidia-h100-sxm")["spec"]["throughput"]
-    assert yaml.safe_load(done.out)["spec"]["throughput"][:-1] == before
-
-
-def test_a_faulty_entry_is_shown_and_left_out(tmp_path: Path) -> None:
-    """80,000 tokens/s is no output rate of two H20. Alone it is an error; beside a good one the rest is taken and the code is 3."""
-    wrong = {**VLLM, "output_throughput": 80_000.0, "max_concurrency": 48}
-    what, why, _ = failed_import(tmp_path, wrong)
-    assert (what, why) == ("nothing was imported", "1 entry fails the checks (above)")
-    both = imported(tmp_path, json.dumps(VLLM) + "\n" + json.dumps(wrong))
-    assert (both.code, len(yaml.safe_load(both.out)["spec"]["throughput"]), "RooflineBroken" in both.err) == (3, 1, True)
-    kept = imported(tmp_path, wrong, "--keep-faulty")
-    assert (kept.code, len(yaml.safe_load(kept.out)["spec"]["throughput"]), "RooflineBroken" in kept.err) == (0, 1, True)
-
-
-def failed_import(folder: Path, body: object) -> tuple[str, str, str]:
-    done = imported(folder, body)
-    assert (done.code, done.out) == (1, ""), done
-    parts = " ".join(done.err.split()).split("error: ")[1]
-    what, rest = parts.split(" why: ")
-    why, next_ = rest.split(" next: ")
-    return what, why, next_
-
-
-def test_a_device_that_would_beat_a_better_one_is_flagged(tmp_path: Path) -> None:
-    """Within its own roofline, yet three times what the H200 (more compute, bandwidth and memory) does at this load."""
-    path = tmp_path / "run.json"
-    path.write_text(
-        json.dumps({**VLLM, "max_concurrency": 112, "total_output_tokens": 480_000, "output_throughput": 5000.0}), encoding="utf-8"
-    )
-    said = ("--profile", "nvidia-h100-sxm", "--shipped", *SAID, *TODAY)
-    done = polyfleet("profile", "import", "--from", "vllm", str(path), *said)
-    assert "puts hwp/nvidia-h200-sxm" in done.err
-    assert "NotMonotone" in done.err
-
-
-def test_malformed_files_write_nothing(tmp_path: Path) -> None:
-    assert "the file ends early" in failed_import(tmp_path, json.dumps(VLLM)[:120])[1]
-    assert failed_import(tmp_path, {**VLLM, "output_throughput": -1})[0].endswith("field output_throughput")
-    large = tmp_path / "large.json"
-    with large.open("wb") as file:
-        file.truncate(100 << 20)
-    why = failed("profile", "import", "--from", "vllm", str(large), "--profile", "nvidia-l20", "--shipped", *SAID)[1]
-    assert why == "it has 100 MiB, at most 64 MiB"
-
-
-def test_a_flag_is_asked_for_where_the_file_is_silent(tmp_path: Path) -> None:
-    done = imported(tmp_path, VLLM, said=("--model", "m", "--engine", "vllm", "--precision", "fp8"))
-    assert (done.code, "add --tensor N" in done.err) == (1, True)
-
-
-def test_wva_prices_become_a_cost_with_its_origin(tmp_path: Path) -> None:
-    """280 cents are 2.80; the old provenance of the price is replaced."""
-    path = tmp_path / "costs.yaml"
-    data = {"A100": json.dumps({"device": "NVIDIA-A100-SXM4-80GB", "cost": "280.00"}), "H100": json.dumps({"device": "x", "cost": "500"})}
-    path.write_text(yaml.safe_dump({"kind": "ConfigMap", "metadata": {"name": "accelerator-unit-costs"}, "data": data}), encoding="utf-8")
-    command = ("profile", "import", "--from", "wva", str(path), "--profile", "nvidia-a100-sxm-80", "--shipped", *TODAY)
-    done = polyfleet(*command, "--accelerator", "A100", "--date", "2026-11-20")
-    spec = yaml.safe_load(done.out)["spec"]
-    assert spec["cost"]["perDeviceHour"] == "2.8"
-    assert [row["source"] for row in spec["provenance"] if "cost" in row["fields"]] == [
-        "WVA accelerator-unit-costs file costs.yaml; A100, NVIDIA-A100-SXM4-80GB"
-    ]
-    assert set(spec) == {"cost", "provenance"}
-    assert "add --date" in polyfleet(*command, "--accelerator", "A100").err
 
 
 # ---- the terminal, and what comes next

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hwprofiles import HardwareProfileSpec, Layout, load_shipped
+from hwprofiles import HardwareProfileSpec, Layout, catalogue, load_shipped
 from hwprofiles.estimate import (
     Estimate,
     Hardware,
@@ -22,7 +22,7 @@ from hwprofiles.estimate import (
     memory_need,
     speed_of_light,
 )
-from hwprofiles.estimate.formats import compute, support
+from hwprofiles.estimate.formats import compute, loaded_as, support
 from hwprofiles.shape import Shape
 
 LLAMA_8B = Shape(8.0, 8.0, 32, 4096, 32, 8, 128, max_context=131072)
@@ -203,6 +203,51 @@ def test_peaks_of_formats() -> None:
     assert unknown is not None
     assert unknown.assumptions == ("peak of mxfp4 unknown, the lower bf16 peak assumed",)
     assert [bytes_per_parameter(name) for name in ("awq", "w8a16", "mxfp4", None, "new")] == [0.5, 1.0, 0.53125, 2.0, 2.0]
+
+
+def test_a_word_that_nobody_explains_is_named() -> None:
+    """bf61: two bytes and the 16-bit peak are assumptions and are said; a word of the list is not, and nothing is bounded by a guess."""
+    found = got(LLAMA_8B, DEVICE, Layout(), "bf61")
+    known = got(LLAMA_8B, DEVICE, Layout(), "bf16")
+    assert found.output_tokens_per_s == known.output_tokens_per_s
+    assert {"bytes of bf61 unknown, 2 assumed", "peak of bf61 unknown, the bf16 peak assumed"} <= set(found.assumptions)
+    assert not [note for note in known.assumptions if "unknown" in note]
+    assert speed_of_light(LLAMA_8B, DEVICE, Layout(), "bf61", Load(1000, 1000, 8)) is None
+
+
+def test_fp32_weights_run_as_16_bit_where_there_is_no_fp32_peak() -> None:
+    """As engines load them: the estimate is that of 16 bit, memory included, and says so. With an fp32 peak they stay what they are; a
+    device without bf16 takes fp16; without any 16-bit peak there is no number."""
+    found = got(LLAMA_8B, DEVICE, Layout(), "fp32")
+    known = got(LLAMA_8B, DEVICE, Layout(), "bf16")
+    assert (found.output_tokens_per_s, found.weight_bytes_per_unit) == (known.output_tokens_per_s, known.weight_bytes_per_unit)
+    assert "fp32 weights, loaded as 16 bit" in found.assumptions
+    wide = replace(DEVICE, peaks={**DEVICE.peaks, "fp32": 67e12})
+    assert got(LLAMA_8B, wide, Layout(), "fp32").weight_bytes_per_unit == 2 * known.weight_bytes_per_unit
+    assert loaded_as("fp32", {"bf16": "Unsupported"}, {"fp16": 1.0}) == "fp16"
+    assert loaded_as("fp32", {}, {"fp8": 1.0}) == "fp32"
+
+
+def test_every_catalogue_model_in_fp32_has_an_estimate() -> None:
+    """bge-m3 and the e5 models are published in fp32; no shipped device states an fp32 peak."""
+    models = [entry for entry in catalogue.entries() if entry.precision == "fp32"]
+    assert "BAAI/bge-m3" in {entry.model for entry in models}
+    for name, spec in load_shipped(sandbox=False).items():
+        for entry in models:
+            load = Load(min(256, (entry.shape.max_context or 512) // 2), 16)
+            found = estimate(entry.shape, hardware_of(spec, "vllm"), Layout(), entry.precision, load)
+            assert not isinstance(found, Refusal), (name, entry.model, found)
+
+
+def test_a_defaulted_derate_is_named_where_it_counts() -> None:
+    """0.45 for a wide mixture that the profile does not state: said. Not the default of 1 in a node, and not a stated factor."""
+    raw = load_shipped()["huawei-910c-752"]
+    moe = replace(LLAMA_8B, experts=64, experts_per_token=8, expert_params_b=7.0)
+    wide = Layout(tensor=8, data=2)
+    stated, silent = hardware_of(raw, "vllm"), hardware_of(raw, "another")
+    assert "derate.another.wideMoE 0.45 assumed" in got(moe, silent, wide, "bf16").assumptions
+    assert not [note for note in got(moe, stated, wide, "bf16").assumptions if "derate" in note]
+    assert not [note for note in got(LLAMA_8B, silent, Layout(), "bf16").assumptions if "derate" in note]
 
 
 def test_fp16_stands_in_for_bf16_only_where_that_is_honest() -> None:

@@ -82,6 +82,44 @@ def test_contradiction_with_the_installed_count(labels: dict[str, str], units: i
     assert f"{units} installed" in found.message
 
 
+LABELS_AT_ODDS = {
+    "A3 by the administrator, 910B3 by the driver": ({**A3, CHIP: "910B3"}, "huawei-910c-752", "huawei-910b3"),
+    "A3 super pod, 910B2": ({**A3, "accelerator-type": "module-a3-16-super-pod", CHIP: "910B2"}, "huawei-910c-752", "huawei-910b2"),
+    "CCE's A3 label, 910B3": (
+        {"accelerator/huawei-npu": "ascend-snt9c", CHIP: "910B3", "accelerator-type": "module-a3-16"},
+        "huawei-910b3",
+    ),
+}
+
+
+@pytest.mark.parametrize("units", [8, 16])
+@pytest.mark.parametrize("case", LABELS_AT_ODDS)
+def test_labels_that_name_two_devices_match_nothing(case: str, units: int) -> None:
+    """A contradiction matches no profile, whatever the count says: label, value and the profiles that each names are told."""
+    labels, *named = LABELS_AT_ODDS[case]
+    found = match_node(VENDOR, labels, {ASCEND: units})
+    assert (found.profile, found.reason) == (None, MatchReason.CONTRADICTION)
+    assert f"{CHIP}={labels[CHIP]}" in found.message
+    assert all(name in found.message for name in named)
+
+
+@pytest.mark.parametrize(
+    ("labels", "units"),
+    [
+        ({**A3, "mind-cluster/npu-chip-memory": "32G"}, 16),
+        ({**A3, "accelerator": "huawei-Ascend310P"}, 16),
+        ({**A2, CHIP: "910B3", "mind-cluster/npu-chip-memory": "32G"}, 8),
+        ({**A2, CHIP: "910B2", "accelerator": "huawei-Ascend310P"}, 8),
+        ({**A2, CHIP: "910B4", "accelerator": "huawei-npu"}, 8),
+        ({"accelerator/huawei-npu": "ascend-snt9c", CHIP: "910B3"}, 16),
+        ({"accelerator/huawei-npu": "ascend-snt9c", "accelerator-type": "module-910b-16"}, 16),
+    ],
+)
+def test_a_label_that_the_device_cannot_have_matches_nothing(labels: dict[str, str], units: int) -> None:
+    """Memory, kind of device or administrator's label of another silicon than the chip's: nobody's node."""
+    assert match_node(VENDOR, labels, {ASCEND: units}).profile is None
+
+
 def test_the_910c_560_bin_is_never_automatic() -> None:
     """No label separates the bins, so the lower one has no match entry."""
     assert VENDOR["huawei-910c-560"].match == ()
@@ -165,3 +203,12 @@ def test_sandbox_profile_wins_on_sandbox_nodes(node: dict[str, Any]) -> None:
     capacity = {node["devices"]["resource"]: node["devices"]["count"]}
     assert match_node(ALL, {**node["labels"], "polyfleet.io/sandbox": "true"}, capacity).profile == wanted
     assert not (match_node(ALL, node["labels"], capacity).profile or "").startswith("sandbox-")
+
+
+def test_a_label_that_is_not_there_is_named() -> None:
+    """NVIDIA-H20 is sold with 96 and 141 GB: without the label of its memory it belongs to nobody, and the message names that label."""
+    found = match_node(VENDOR, {"nvidia.com/gpu.product": "NVIDIA-H20"}, {"nvidia.com/gpu": 8})
+    assert (found.profile, found.reason) == (None, MatchReason.NO_ENTRY)
+    assert "only one label is missing for nvidia-h20-96 (label nvidia.com/gpu.memory)" in found.message
+    other = match_node(VENDOR, {"nvidia.com/gpu.product": "NVIDIA-H20", "nvidia.com/gpu.memory": "143771"}, {"nvidia.com/gpu": 8})
+    assert (other.reason, "missing" in other.message) == (MatchReason.NO_ENTRY, False)

@@ -177,11 +177,78 @@ def test_interpolation_never_leaves_its_neighbours(series: dict[int, int], data:
 
 
 def test_no_interpolation_across_evidence_or_lengths() -> None:
-    """2 measured and 8 published: 4 is answered by the published one as it stands; entries of other lengths are not mixed in."""
+    """2 measured and 8 published: 4 is answered by the published one alone; entries of other lengths are not mixed in. One entry of 90 at 8
+    vouches for 45 at 4: see test_fewer_requests_than_the_entry_had."""
     found = rated(spec(entry(50, 2), entry(90, 8, evidence="Published")), Load(1000, 500, 4))
-    assert (found.point, found.evidence) == (90, "Published")
+    assert (found.point, found.evidence) == (45, "Published")
     found = rated(spec(entry(50, 2), entry(90, 8, inputTokens=1001)), Load(1000, 500, 4))
-    assert (found.point, found.assumptions) == (90, ("entry at concurrency 8 used for 4",))
+    (note,) = found.assumptions
+    assert found.point == 45
+    assert note.startswith("entry at concurrency 8 used for 4: the share 4/8 of its rate, a lower bound")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes", "expected", "why"),
+    [
+        (1, {}, 2256 / 112, "the share 1/112 of its rate"),
+        (56, {}, 1128, "the share 56/112 of its rate"),
+        (112, {}, 2256, ""),
+        (1, {"itl": "20ms"}, 2256 / 112, "the share 1/112 of its rate"),  # 1 / 20 ms = 50 is more than is certain
+        (1, {"itl": "100ms"}, 10, "1 requests at 100 ms per token"),  # what no request can beat
+        (1, {"concurrency": None, "itl": "50ms"}, 20, "1 requests at 50 ms per token"),
+        (1, {"concurrency": None, "itl": "50ms", "ttft": "25s"}, 10, "1 requests at 100 ms per token"),  # 25 s / 500 tokens = 50 ms
+        (1000, {"concurrency": None, "itl": "50ms"}, 2256, ""),  # 1000 / 50 ms is above the full server
+    ],
+)
+def test_fewer_requests_than_the_entry_had(wanted: int, changes: dict[str, Any], expected: float, why: str) -> None:
+    """2256 tokens/s of 112 requests: one request alone cannot get them. It gets at least its share, and where only the time per token is
+    known, what that leaves; both are said, trusted less, and bound from below only."""
+    made = {"concurrency": 112, "errorPercent": "5", **changes}
+    found = rated(spec(entry(2256, made.pop("concurrency"), **made)), Load(1000, 500, wanted))
+    assert found.point == pytest.approx(expected)
+    notes = [note for note in found.assumptions if "a lower bound" in note]
+    if not why:
+        assert (notes, found.confidence) == ([], "High")
+    else:
+        assert f"used for {wanted}: {why}, a lower bound as long as fewer requests are not slower" in notes[0]
+        assert (found.upper, found.confidence, found.concurrency) == (None, "Medium", wanted)
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 500), st.one_of(st.none(), st.integers(1, 500)), st.integers(1, 9999), st.one_of(st.none(), st.integers(1, 500)),
+)  # fmt: skip
+def test_never_faster_than_its_time_per_token(wanted: int, own: int | None, rate: int, itl: int | None) -> None:
+    """Fewer requests than the entry's never get more than concurrency / itl, nor more than the full server."""
+    found = ask(spec(entry(rate, own, itl=None if itl is None else f"{itl}ms")), Load(1000, 500, wanted))
+    if isinstance(found, Refusal):
+        assert found.reason == "LoadOutsideProfileRange"
+        return
+    assert found.point <= rate * (1 + 1e-9)
+    if itl is not None and wanted != own:
+        assert found.point <= wanted / (itl / 1e3) * (1 + 1e-9)
+    if own is not None:
+        assert found.point <= rate * min(1.0, wanted / own) * (1 + 1e-9)
+
+
+def test_an_end_that_excludes_the_load_is_no_neighbour() -> None:
+    """2 and 8 are known, but the one at 2 says that it speaks for 1 to 2 only: 4 is not between them; it has its share of 8."""
+    low = entry(50, 2, validFor={"concurrency": {"min": 1, "max": 2}})
+    assert rated(spec(low, entry(90, 8)), Load(1000, 500, 4)).point == 45
+    wide = entry(50, 2, validFor={"concurrency": {"min": 1, "max": 4}})
+    assert rated(spec(wide, entry(90, 8)), Load(1000, 500, 4)).assumptions == ("interpolated between concurrency 2 and 8",)
+    high = entry(90, 8, validFor={"concurrency": {"min": 6, "max": 8}})
+    assert refused(spec(entry(50, 2), high), Load(1000, 500, 4)).reason == "LoadOutsideProfileRange"
+    assert rated(spec(wide, high), Load(1000, 500, 4)).assumptions == ("entry at concurrency 2 used for 4",)
+
+
+@pytest.mark.parametrize("load", [None, LOAD, Load(1000, 500), Load(1000, 500, 4)])
+def test_of_two_measurements_of_one_day_the_slower_counts(load: Load | None) -> None:
+    """One key and one date: which stands first in the list decides nothing."""
+    one, two = entry(100), entry(80)
+    assert rated(spec(one, two), load).point == rated(spec(two, one), load).point
+    assert rated(spec(one, two), load).source == "bench 80"
+    assert rated(spec(entry(100, date="2026-11-02"), two), load).source == "bench 100"
 
 
 def test_the_nearest_lengths_win() -> None:
@@ -250,6 +317,38 @@ def test_unsupported_precision_and_unknown_shape() -> None:
 
 
 def test_lengths_that_an_entry_does_not_state_are_said() -> None:
-    """A bare rate answers any length, with a note."""
-    found = rated(spec(entry(100, None, inputTokens=None, outputTokens=None)), Load(7, 7, 99))
-    assert found.assumptions == ("throughput[0] states no inputTokens and no outputTokens",)
+    """A bare rate answers any length, with a note; it is that of a full server, and at 99 requests nobody knows whether it is full."""
+    bare = spec(entry(100, None, inputTokens=None, outputTokens=None))
+    assert rated(bare, Load(7, 7)).assumptions == (
+        "throughput[0] states no inputTokens and no outputTokens",
+        "throughput[0] at saturation, its concurrency is not stated",
+    )
+    found = refused(bare, Load(7, 7, 99))
+    assert found.reason == "LoadOutsideProfileRange"
+    assert "covers a saturated server, at a concurrency that is not stated" in found.message
+    said = entry(100, None, validFor={"concurrency": {"min": 50, "max": 200}})
+    assert rated(spec(said), Load(1000, 500, 99)).point == 100
+
+
+def test_an_estimate_that_is_too_slow_gives_way_to_the_formula() -> None:
+    """Somebody's prediction at its own limit of 50 ms proves nothing of 45 ms: the closed form answers, and says so. The limit is found in
+    its own numbers where it is not stated: 112 / 2256 is 49.6 ms per token. A measurement that is too slow stays a refusal."""
+    slo, load = Slo(itl_s=0.045), Load(1000, 500)
+    for slow in (entry(900, 8, evidence="Estimated", itl="50ms"), entry(2256, 112, evidence="Estimated")):
+        found = rated(spec(slow), load, slo=slo)
+        own = estimate(SHAPE, hardware_of(spec(), "vllm"), Layout(), "bf16", load, slo)
+        assert not isinstance(own, Refusal)
+        assert (found.entry, found.output_tokens_per_s, found.itl_s) == (None, own.lower, own.itl_s)
+        assert "throughput[0] (Estimated) is too slow for the SLO, the closed form stands in" in found.assumptions
+        assert rated(spec(slow), load, slo=Slo(itl_s=0.051)).entry == 0
+        assert refused(spec(slow), load, slo=slo, shape=None).reason == "SloUnreachable"
+        both = spec(slow, entry(800, 8, itl="60ms"))
+        assert refused(both, load, slo=slo).reason == "SloUnreachable"
+
+
+def test_a_goal_below_what_the_numbers_leave_is_said() -> None:
+    """A published rate without a latency counts under any goal, but 100 requests at 1600 tokens/s wait 62.5 ms for each token."""
+    found = rated(spec(entry(1600, 100, evidence="Published")), Load(1000, 500), slo=Slo(itl_s=0.05))
+    assert found.point == 1600
+    assert found.assumptions == ("throughput[0] states no itl: concurrency and rate make it 62.5 ms, the SLO is 50 ms",)
+    assert rated(spec(entry(1600, 100, evidence="Published")), Load(1000, 500), slo=Slo(itl_s=0.063)).assumptions == ()

@@ -10,6 +10,7 @@ import pytest
 
 from hwprofiles import HardwareProfileSpec, load_profiles, load_shipped, match_node, validate
 from hwprofiles.claims import numbers
+from hwprofiles.plausible import bound
 from hwprofiles.schema import SchemaError, duration_seconds
 from hwprofiles.shipped_profiles import SHIPPED, parse_profile, read_objects
 from hwprofiles.trust import trusted
@@ -33,6 +34,30 @@ def rate(name: str, model: str, **parts: object) -> Decimal:
 def test_nothing_shipped_is_in_doubt() -> None:
     """Rooflines, monotony, provenance, dates and keys hold over all of them on the day of this test."""
     assert trusted(PROFILES, today=datetime.datetime.now(datetime.UTC).date().isoformat()).faults == ()
+
+
+UNJUDGED = {  # no peak and no bandwidth: a processor that plays a device
+    (f"sandbox-{name}", model)
+    for name in ("nvidia", "ascend", "ppu")
+    for model in ("HuggingFaceTB/SmolLM2-135M-Instruct", "polyfleet/byte-tiny")
+}
+
+
+def test_every_entry_of_a_real_device_is_judged() -> None:
+    """A check that does not know the model passes everything: 62 entries have a bound, and those without one are named."""
+    rated = [(name, entry) for name, entry in ENTRIES if entry.output_tokens_per_second is not None]
+    blank = {(name, entry.model) for name, entry in rated if bound(PROFILES[name], entry) is None}
+    assert blank == UNJUDGED
+    assert len(rated) - len(UNJUDGED) == 62
+
+
+def test_no_limit_is_shipped_as_a_latency() -> None:
+    """Predictions at the limit of 50 ms and CI runs for that target name it in their source and state no time between tokens: most of them
+    are faster (an H100 with Qwen3-8B by its own numbers takes 176 / 6092 = 29 ms), and none proves that 45 ms cannot be."""
+    at_limit = [entry for _, entry in ENTRIES if "limit TPOT 50 ms" in entry.source or "target TPOT 50 ms" in entry.source]
+    assert len(at_limit) == 22 + 4
+    assert [entry.itl for entry in at_limit] == [None] * 26
+    assert [entry.model for _, entry in ENTRIES if entry.itl == "50ms"] == []
 
 
 def test_every_number_and_entry_names_its_source() -> None:

@@ -152,18 +152,33 @@ def test_of_two_equal_entries_the_newest_stays() -> None:
 
 
 def test_numbers_without_provenance_are_left_out_where_absence_is_legal() -> None:
-    """Without any source: peaks, bandwidth, efficiency, derate and links go; unit, sizes and price are flagged and used."""
+    """Without any source: peaks, bandwidth, efficiency and links go; unit, sizes, price and the factors that lower an estimate are flagged
+    and used."""
     spec, faults = judged(altered(provenance=[], throughput=[]))
     assert (spec.peak_tflops, spec.bandwidth_tbps) == (None, None)
     assert spec.efficiency is not None
     assert spec.efficiency.dump() == {}
     assert spec.topology is not None
     assert spec.topology.dump() == {"domainLabel": "nvidia.com/gpu.clique"}
-    assert all(item.dump() == {} for item in (spec.derate or {}).values())
+    assert spec.derate == SHIPPED[NAME].derate
     assert spec.unit == SHIPPED[NAME].unit
     assert spec.cost == SHIPPED[NAME].cost
     used = {fault.field for fault in faults if not fault.ignored and fault.reason == "ProvenanceMissing"}
-    assert used == {"unit.memory", "unit.perNode", "unit.usableFraction", "allocation.sizes", "cost.perDeviceHour"}
+    factors = {f"derate.{engine}.{kind}" for engine in ("vllm", "sglang") for kind in ("inNode", "pdWideEP", "wideMoE", "crossNode")}
+    assert used == {"unit.memory", "unit.perNode", "unit.usableFraction", "allocation.sizes", "cost.perDeviceHour", *factors}
+
+
+@pytest.mark.parametrize(("factor", "stays"), [("0.5", True), ("1.0", True), ("1.2", False), ("0", False)])
+def test_a_doubted_factor_never_makes_an_estimate_better(factor: str, stays: bool) -> None:
+    """Without provenance a derate in (0, 1] is kept; one that would raise the estimate, and a 0, are left out."""
+    raw = SHIPPED[NAME].dump_set()
+    sources = [{**item, "fields": [field for field in item["fields"] if field != "derate"]} for item in raw["provenance"]]
+    spec, faults = judged(altered(derate={"vllm": {"inNode": factor}}, provenance=sources))
+    assert spec.derate is not None
+    assert (spec.derate["vllm"].in_node == factor) is stays
+    found = [fault.ignored for fault in faults if fault.field == "derate.vllm.inNode"]
+    assert found
+    assert any(found) is not stays
 
 
 def test_a_source_from_the_future_is_no_source() -> None:
@@ -191,6 +206,51 @@ def test_impossible_numbers_are_left_out() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "question"),
+    [
+        ("bandwidthTBps", "3350", "is this GB/s?"),
+        ("peakTflops.bf16", "989000", "is this GFLOPS?"),
+        ("topology.nodeLinkGBps", "450000", "is this MB/s?"),
+        ("unit.memory", "80000Gi", "is this MiB, or the memory of a node?"),
+        ("cost.perDeviceHour", "30000", "is this the price of the device?"),
+    ],
+)
+def test_a_slip_of_a_unit_is_not_believed(path: str, value: str, question: str) -> None:
+    """A thousand times too much: the number is named with the unit that may have been meant, and no entry is blamed for it. What has to
+    be there (memory, price) is used all the same."""
+    raw = SHIPPED[NAME].dump_set()
+    block, _, name = path.partition(".")
+    spec, faults = judged(altered(**{block: {**raw[block], name: value} if name else value}))
+    (fault,) = faults
+    assert (fault.field, fault.reason, fault.ignored) == (path, "OutOfRange", block not in ("unit", "cost"))
+    assert value in fault.message
+    assert fault.message.endswith(question)
+    assert len(spec.throughput) == len(SHIPPED[NAME].throughput)
+    left = spec.dump().get(block, {})
+    assert (left.get(name) == value if name else left == value) is not fault.ignored
+
+
+def test_plausible_extremes_are_believed() -> None:
+    """A wafer-scale price or an exotic peak is no slip: just below each ceiling nothing is said."""
+    raw = SHIPPED[NAME].dump_set()
+    spec = altered(
+        unit={**raw["unit"], "memory": "2Ti"}, peakTflops={"bf16": "50000"}, bandwidthTBps="50", topology={"nodeLinkGBps": "10000"},
+        cost={"perDeviceHour": "10000"}, throughput=[],
+    )  # fmt: skip
+    assert [fault for fault in judged(spec)[1] if fault.reason == "OutOfRange"] == []
+
+
+def test_several_broken_entries_point_at_the_silicon() -> None:
+    """A bandwidth that is ten times too low (a slip that no ceiling finds) puts many entries above their bound at once: each message says
+    that the silicon may be wrong. One broken entry alone says nothing of it."""
+    faults = [f for f in judged(altered(bandwidthTBps="0.335"))[1] if f.reason == "RooflineBroken"]
+    assert len(faults) > 1
+    assert all(f"{len(faults)} entries of this profile break it: a number of the silicon may be wrong" in f.message for f in faults)
+    (alone,) = judged(altered(throughput=[entry(), entry(outputTokensPerSecond="9000", concurrency=5)]))[1]
+    assert "silicon" not in alone.message
+
+
 def test_remembered_results_follow_edits() -> None:
     """An edited profile is another object and is judged anew; the day counts too; unedited ones keep their identity."""
     good, bad = altered(throughput=[entry()]), altered(throughput=[entry(outputTokensPerSecond="9000")])
@@ -201,3 +261,11 @@ def test_remembered_results_follow_edits() -> None:
     assert [fault.reason for fault in trusted({NAME: good}, today="2026-10-31").faults if fault.field == "throughput[0].date"] == [
         "DateInFuture"
     ]
+
+
+def test_faults_come_in_the_order_of_the_entries() -> None:
+    """Entry 2 before entry 10, where texts would sort the other way round."""
+    entries = [
+        entry(model="acme/unheard-of", concurrency=number + 1, date="2199-01" if number in (2, 10) else "2026-10") for number in range(11)
+    ]
+    assert [field for field, _, _ in of_entries(*entries)[1]] == ["throughput[2].date", "throughput[10].date"]

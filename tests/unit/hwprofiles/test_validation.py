@@ -52,6 +52,14 @@ def test_findings(changes: dict[str, Any], expected: list[tuple[str, str, bool]]
     assert found(**changes) == expected
 
 
+def test_a_size_that_is_not_allowed_is_said_in_words() -> None:
+    """One node is no nodes."""
+    changes = [({"tensor": 3}, "3 devices over 1 node; allowed"), ({"tensor": 8, "span": 3}, "8 devices over 3 nodes; allowed")]
+    for parallelism, said in changes:
+        spec = HardwareProfileSpec.parse({**BASE, "throughput": [{**ENTRY, "parallelism": parallelism}]})
+        assert any(said in finding.message for finding in validate(spec))
+
+
 def test_dates_are_judged_only_against_a_given_day() -> None:
     """Without `today` the future is not known, but a day that no calendar has is still found."""
     assert found(today=None, throughput=[{**ENTRY, "date": "2999-01"}]) == []

@@ -68,7 +68,7 @@ def test_a_faulty_entry_is_named_listed_and_counted_but_not_planned_with() -> No
 def test_what_is_ignored_stays_within_the_schema() -> None:
     """40 faulty numbers: 32 lines, the last of which counts the rest."""
     peaks = {f"q{number}": "1" for number in range(16)}
-    derate = {f"e{number}": {"inNode": "0.5", "wideMoE": "0.5", "crossNode": "0.5"} for number in range(8)}
+    derate = {f"e{number}": {"inNode": "1.5", "wideMoE": "1.5", "crossNode": "1.5"} for number in range(8)}
     status = look(b.profile(H100, peakTflops=peaks, derate=derate, provenance=[])).status("HardwareProfile", H100)
     assert len(status["ignored"]) == 32
     assert status["ignored"][-1].endswith(" more")

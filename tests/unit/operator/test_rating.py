@@ -125,6 +125,60 @@ def test_a_load_outside_is_not_bought_off_with_more_devices() -> None:
     assert (found.devices, found.performance.output_tokens_per_s) == (2, 3000)
 
 
+CAPABLE = {"peakTflops": {"bf16": "989", "fp8": "1978"}, "bandwidthTBps": "3.35"}
+QWEN = {"model": {"uri": "hf://Qwen/Qwen3-32B", "precision": "fp8"}, "workload": {"inputTokens": 2000, "outputTokens": 300}}
+
+
+def qwen(evidence: str, tensor: int, rate: str = "1200") -> dict[str, Any]:
+    known = {"model": "Qwen/Qwen3-32B", "precision": "fp8", "inputTokens": 2000, "outputTokens": 300, "evidence": evidence}
+    return entry(rate, tensor, **known)
+
+
+@pytest.mark.parametrize("evidence", ["Measured", "Published", "Estimated"])
+def test_data_on_two_devices_beats_our_own_formula_on_one(evidence: str) -> None:
+    """Qwen3-32B in FP8 fits on one H100, where only the formula speaks: an entry for two is trusted first, of whatever evidence."""
+    found = option(resolved(QWEN, profile(**CAPABLE)))
+    assert (found.devices, found.evidence) == (1, "Estimated")
+    found = option(resolved(QWEN, profile(qwen(evidence, 2), **CAPABLE)))
+    assert found.performance is not None
+    assert (found.devices, found.evidence, found.performance.entry, found.performance.point) == (2, evidence, 0, 1200)
+
+
+def test_among_data_the_smallest_size_of_the_better_kind() -> None:
+    """Estimates on one, published on two and measured on four: two. The kinds that somebody saw happen do not outbid each other in size."""
+    entries = [qwen("Estimated", 1), qwen("Published", 2), qwen("Measured", 4)]
+    assert option(resolved(QWEN, profile(*entries, **CAPABLE))).devices == 2
+    assert option(resolved(QWEN, profile(entries[0], **CAPABLE))).devices == 1
+    assert option(resolved(QWEN, profile(entries[2], **CAPABLE))).devices == 4
+
+
+def test_data_that_does_not_cover_the_load_moves_nothing() -> None:
+    """A measurement on two devices at other lengths: the formula on one stands."""
+    far = {**qwen("Measured", 2), "inputTokens": 50_000}
+    assert option(resolved(QWEN, profile(far, **CAPABLE))).devices == 1
+
+
+def test_without_a_goal_the_memory_decides() -> None:
+    """Nobody asked for a speed: the size does not grow because somebody measured a larger one."""
+    fixed = {"model": QWEN["model"], "replicas": 2}
+    for spec in (profile(qwen("Measured", 2), **CAPABLE), profile(qwen("Measured", 2))):
+        assert option(resolved(fixed, spec)).devices == 1
+    policy = {"profiles": {"minEvidence": "Measured"}}
+    assert option(resolved(fixed, profile(qwen("Measured", 2), **CAPABLE), policy=policy)).devices == 2
+
+
+def test_a_prediction_at_its_limit_does_not_double_the_hardware() -> None:
+    """A planner's 2256 tokens/s of two devices at its limit of 50 ms: a goal of 45 ms is met by fewer requests on two, not by four."""
+    slow = {**qwen("Estimated", 2, "2256"), "concurrency": 112, "itl": "50ms"}
+    two = {"runtime": {"parallelism": {"tensorChoices": [2, 4]}}, "slo": {"itl": "45ms"}}
+    found = option(resolved({**QWEN, **two}, profile(slow, **CAPABLE)))
+    assert found.performance is not None
+    assert (found.devices, found.performance.entry) == (2, None)
+    assert found.performance.itl_s is not None
+    assert found.performance.itl_s <= 0.045
+    assert "the closed form stands in" in found.caveat
+
+
 def test_the_smallest_size_that_reaches_the_goal() -> None:
     """30 ms between tokens on one device, 18 on two, 12 on four: a goal of 20 ms takes two, one of 10 ms none."""
     entries = [entry("1000", 1), entry("1800", 2, itl="18ms"), entry("3000", 4, itl="12ms")]
@@ -150,6 +204,28 @@ def test_the_engine_with_data_for_the_load_wins() -> None:
     engines = {"vllm": {"image": "v:1"}, "sglang": {"image": "s:1"}}
     found = option(resolved({"workload": LOAD}, profile(entry("2000", inputTokens=50_000), entry("900", engine="sglang"), engines=engines)))
     assert found.wanted.engine == "sglang"
+
+
+ENGINES = {"vllm": {"image": "v:1"}, "sglang": {"image": "s:1"}}
+
+
+@pytest.mark.parametrize(
+    ("vllm", "sglang", "policy", "expected"),
+    [
+        # An estimate of 5000 is worth less than a measurement of 900; among equals the higher rate per device, not of the replica.
+        (entry("5000", evidence="Estimated"), entry("900", engine="sglang"), {}, "sglang"),
+        (entry("5000", evidence="Published"), entry("900", engine="sglang"), {}, "sglang"),
+        (entry("900"), entry("3000", 4, engine="sglang"), {}, "vllm"),
+        (entry("900"), entry("3700", 4, engine="sglang"), {}, "sglang"),
+        (entry("900"), entry("900", engine="sglang"), {}, "vllm"),
+        # What the policy does not let count does not vote either.
+        (entry("900"), entry("5000", engine="sglang", evidence="Published"), {"profiles": {"minEvidence": "Measured"}}, "vllm"),
+        (entry("900", evidence="Published"), entry("5000", engine="sglang", evidence="Published"), {}, "sglang"),
+    ],
+)
+def test_the_engine_with_the_best_data_wins(vllm: dict[str, Any], sglang: dict[str, Any], policy: dict[str, Any], expected: str) -> None:
+    found = option(resolved({"workload": LOAD}, profile(vllm, sglang, engines=ENGINES), policy=policy or None))
+    assert found.wanted.engine == expected
 
 
 # ---- age and evidence

@@ -26,6 +26,7 @@ def test_bad_files_are_told_and_do_not_hide_good_ones(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(PROFILE.replace("NAME", "a"))
     (tmp_path / "policy.yaml").write_text("apiVersion: polyfleet.io/v1alpha1\nkind: FleetPolicy\nmetadata: {name: default}\n")
     (tmp_path / "broken.yaml").write_text("{")
+    (tmp_path / "twice.yaml").write_text(PROFILE.replace("NAME", "twice") + "spec: {vendor: w}\n")
     (tmp_path / "pod.yaml").write_text("kind: Pod\napiVersion: v1\nmetadata: {name: p}\n")
     (tmp_path / "..data.yaml").write_text(PROFILE.replace("NAME", "hidden"))
     manifests, failed = read_seeds(tmp_path)
@@ -34,8 +35,15 @@ def test_bad_files_are_told_and_do_not_hide_good_ones(tmp_path: Path) -> None:
         ("HardwareProfile", "a"),
         ("HardwareProfile", "b"),
     ]
-    assert sorted(failed) == ["broken.yaml", "pod.yaml"]
+    assert sorted(failed) == ["broken.yaml", "pod.yaml", "twice.yaml"]
     assert "HardwareProfile" in failed["pod.yaml"]
+
+
+def test_an_unquoted_date_stays_a_text(tmp_path: Path) -> None:
+    """As kubectl reads it: a manifest is sent as JSON, which has no dates."""
+    (tmp_path / "a.yaml").write_text(PROFILE.replace("NAME", "a").replace("{vendor: v}", "{provenance: [{date: 2026-11-24}]}"))
+    ((manifest,), failed) = read_seeds(tmp_path)
+    assert (manifest["spec"], failed) == ({"provenance": [{"date": "2026-11-24"}]}, {})
 
 
 def test_fields_are_removed_by_path() -> None:
@@ -46,6 +54,32 @@ def test_fields_are_removed_by_path() -> None:
     assert without(manifest, ['.spec.match[name="x"]'])["spec"]["match"] == [{"name": "y"}]
     assert without(manifest, [".spec.absent.field"]) == manifest
     assert manifest["spec"]["cost"] == {"perDeviceHour": "1", "currency": "USD"}
+
+
+def test_a_key_with_a_dot_is_removed_whole() -> None:
+    """The API server writes keys as they are (`.annotations.huawei.com/schedule_policy`); keys that are there decide, the longest first."""
+    manifest = {
+        "annotations": {"huawei.com/schedule_policy": "chip2-node16", "a.b": "1", "a": {"b": "2", "c": "3"}},
+        "labels": {"ring-controller.atlas": "x"},
+    }
+    path = ".spec.pod.perScheduler.volcano"
+    spec = {"spec": {"pod": {"perScheduler": {"volcano": manifest}}}}
+
+    def left(*paths: str) -> object:
+        return without(spec, [path + each for each in paths])["spec"]["pod"]["perScheduler"]["volcano"]
+
+    assert left(".annotations.huawei.com/schedule_policy") == {**manifest, "annotations": {"a.b": "1", "a": {"b": "2", "c": "3"}}}
+    assert left(".labels.ring-controller.atlas") == {**manifest, "labels": {}}
+    assert left(".annotations.a.b", ".annotations.a.c")["annotations"] == {"huawei.com/schedule_policy": "chip2-node16", "a": {"b": "2"}}  # type: ignore[index]
+    assert left(".annotations.huawei.com/other", ".annotations.huawei") == manifest
+
+
+def test_an_item_of_a_list_is_found_by_its_keys() -> None:
+    """Several keys, numbers, and a text that holds a bracket and a quote (the API server quotes as Go does)."""
+    ports = [{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]
+    assert without({"ports": ports}, ['.ports[port=80,protocol="UDP"]']) == {"ports": ports[:1]}
+    odd = [{"name": 'a]"b', "v": 1}, {"name": "c", "v": 2}]
+    assert without({"l": odd}, ['.l[name="a]\\"b"].v']) == {"l": [{"name": 'a]"b'}, odd[1]]}
 
 
 def test_conflicting_paths_come_from_the_servers_answer() -> None:

@@ -70,11 +70,12 @@ def _read(given: str) -> tuple[Shape, str | None]:
         with path.open("rb") as file:
             return config_json.parse(file.read(config_json.MOST_BYTES + 1))
     except OSError as error:
-        raise Failure(f"{given} cannot be read", error.strerror or str(error), again) from error
+        raise Failure(f"{given} cannot be read", error.strerror or str(error), f"ls -l {Path(given).parent}") from error
     except SchemaError as error:
-        what, _, why = str(error).partition(": ")
         raise Failure(
-            f"{given} gives no shape", why or what, f"kubectl explain modeldeployment.spec.model.shape, or correct the file: {again}"
+            f"{given} gives no shape",
+            str(error).removeprefix("config.json: "),
+            f"kubectl explain modeldeployment.spec.model.shape, or correct the file: {again}",
         ) from error
 
 

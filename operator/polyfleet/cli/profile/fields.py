@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hwprofiles import HardwareProfileSpec
 from hwprofiles.schema import DATE_PATTERN, DECIMAL_PATTERN, DURATION_PATTERN, QUANTITY_PATTERN
@@ -22,55 +22,58 @@ _PATTERNS = {
 }
 
 
-@lru_cache(maxsize=1)
-def _schema() -> dict[str, Any]:
-    return HardwareProfileSpec.model_json_schema(by_alias=True)
+@lru_cache(maxsize=8)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(by_alias=True)
 
 
-def faults(error: ValidationError) -> list[tuple[str, str]]:
-    """(path, message) per finding: the value, what is allowed, and for an unknown field the name that was meant."""
-    return [_fault(item["loc"], str(item["type"]), str(item["msg"]), item["input"]) for item in error.errors(include_url=False)]
+def faults(error: ValidationError, model: type[BaseModel] = HardwareProfileSpec, at: str = "spec") -> list[tuple[str, str]]:
+    """(path, message) per finding: the value, what is allowed, and for an unknown field the name that was meant. `model`: whose schema was
+    broken; `at`: where it stands in its object."""
+    return [_fault(model, at, item["loc"], str(item["type"]), str(item["msg"]), item["input"]) for item in error.errors(include_url=False)]
 
 
-def _fault(loc: Loc, kind: str, message: str, value: object) -> tuple[str, str]:
-    path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if part != "[key]")
+def _fault(model: type[BaseModel], at: str, loc: Loc, kind: str, message: str, value: object) -> tuple[str, str]:
+    path = at + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if part != "[key]")
+    path = path.lstrip(".")
     if kind == "extra_forbidden":
-        known = names(loc[:-1])
+        known = names(loc[:-1], model)
         near = nearest(str(loc[-1]), known, 1)
         return path, f"unknown field; {f'did you mean {near[0]}?' if near else f'known here: {listed(known, 12)}'}"
-    allowed = allowed_text(_node(loc)) or message
+    allowed = allowed_text(_node(loc, model)) or message
     if kind == "missing":
         return path, f"missing; it must be {allowed}"
     return path, f"{_shown(value)} is not allowed; it must be {allowed}"
 
 
-def names(loc: Loc) -> list[str]:
+def names(loc: Loc, model: type[BaseModel] = HardwareProfileSpec) -> list[str]:
     """The fields that may stand at this place."""
-    return sorted(_node(loc).get("properties", {}))
+    return sorted(_node(loc, model).get("properties", {}))
 
 
-def _node(loc: Loc) -> Mapping[str, Any]:
+def _node(loc: Loc, model: type[BaseModel]) -> Mapping[str, Any]:
     """The part of the schema at a place; {} where the schema does not know it."""
-    node: Mapping[str, Any] = _resolved(_schema())
+    whole = _schema(model)
+    node: Mapping[str, Any] = _resolved(whole, whole)
     for part in loc:
         if part == "[key]":
             break
         if isinstance(part, int):
-            node = _resolved(node.get("items", {}))
+            node = _resolved(node.get("items", {}), whole)
         elif part in node.get("properties", {}):
-            node = _resolved(node["properties"][part])
+            node = _resolved(node["properties"][part], whole)
         else:
             more = node.get("additionalProperties")
             patterns = list(node.get("patternProperties", {}).values())
-            node = _resolved(more if isinstance(more, Mapping) else patterns[0] if patterns else {})
+            node = _resolved(more if isinstance(more, Mapping) else patterns[0] if patterns else {}, whole)
     return node
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(node: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
     """Follows references, and of `X or null` takes X."""
     for _ in range(8):
         if "$ref" in node:
-            node = _schema()["$defs"][str(node["$ref"]).rsplit("/", 1)[-1]]
+            node = whole["$defs"][str(node["$ref"]).rsplit("/", 1)[-1]]
         elif "anyOf" in node:
             node = next((arm for arm in node["anyOf"] if arm.get("type") != "null"), {})
         else:

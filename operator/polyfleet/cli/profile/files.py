@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hwprofiles.shipped_profiles import API_VERSION
+from hwprofiles.shipped_profiles import API_VERSION, Loader
 from polyfleet.cli.failure import Failure, nearest
 from polyfleet.cli.profile.source import read_text
 
@@ -24,23 +24,6 @@ class Document:
     file: str
     number: int  # from 1
     body: Mapping[str, Any]
-
-
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_Base):  # type: ignore[misc]
-    """PyYAML lets the second of two equal keys win in silence; here it is an error with its line."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key_node.value!r} is given twice", key_node.start_mark)
-                seen.add(key_node.value)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
 
 
 def expand(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -88,7 +71,7 @@ def documents(path: str) -> Iterator[Document | str]:
     """The objects of a file, Lists taken apart; a text says why a document, or the whole file, cannot be one."""
     text = read_text(path, sys.stdin, MOST_MIB)
     try:
-        bodies = list(yaml.load_all(text, Loader=_Loader))
+        bodies = list(yaml.load_all(text, Loader=Loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         yield f"not YAML: {' '.join(str(error).split())[:300]}"
         return

@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +24,7 @@ from hwprofiles import HardwareProfileSpec
 from hwprofiles.model import Throughput
 from hwprofiles.schema import DATE_PATTERN, SchemaError
 from hwprofiles.trust import Fault, trusted
+from hwprofiles.words import doubt
 from polyfleet.api.objects import describe
 from polyfleet.cli.failure import FINE, SHORT, Failure, usage
 from polyfleet.cli.profile.performance import layout_of
@@ -60,6 +61,10 @@ def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     room = width(err)
     for note in imported.notes:
         _say(f"note: {note}", err, room)
+    listed = item.parsed.dtypes or {}
+    for word in sorted({entry.precision for entry in imported.entries if entry.precision and entry.precision not in listed}):
+        if text := doubt(word):
+            _say(f"warning: precision {word}: {text}", err, room)
     for objection in result.objections:
         _say(objection, err, room)
     if result.left_out and not result.kept and imported.price is None:
@@ -73,10 +78,27 @@ def run(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     else:
         for change in result.changes or ["nothing to change: all of it is there already"]:
             _say(change, err, room)
-        print(machine({"spec": result.patch}, chosen.output), file=out)
+        # With the version that it is based on the API server refuses the patch where somebody wrote in the meantime.
+        basis = {"metadata": {"resourceVersion": item.version}} if item.version else {}
+        print(machine({**basis, "spec": result.patch}, chosen.output), file=out)
         if result.changes:
-            _say(f"next: kubectl patch hwp {item.name} --type merge --patch-file FILE; or repeat with --apply", err, room)
+            for text in _next(item, found, result.patch):
+                _say(text, err, room)
     return SHORT if result.left_out else FINE
+
+
+def _next(item: Profile, found: Profiles, patch: Mapping[str, Any]) -> Iterator[str]:
+    """What to do with the patch. One that is not based on the cluster would delete what only the cluster has."""
+    if item.version:
+        yield f"next: kubectl patch hwp {item.name} --type merge --patch-file FILE; or repeat with --apply"
+        return
+    lists = " and ".join(f"spec.{name}" for name in ("throughput", "provenance") if name in patch)
+    if lists:
+        yield (
+            f"warning: the patch replaces the whole list {lists} and is based on {found.source}: entries that only the cluster has,"
+            " measured ones among them, would be deleted"
+        )
+    yield f"next: repeat without{found.option} for a patch that is based on the cluster, or add --apply to that"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ def ask(item: Profile, profiles: Profiles, chosen: argparse.Namespace) -> Answer
     engine = chosen.engine or _engine(spec, chosen.model)
     precision = chosen.precision or _precision(spec, chosen.model, engine) or (known.precision if known is not None else None)
     load, slo = _load(chosen), _slo(chosen)
+    if (given := layout_of(chosen)) is not None and (refused := _illegal(spec, given)) is not None:
+        return Answer(item.name, chosen.model, precision, engine, given, refused)
     tried: list[tuple[Layout, Performance | Refusal]] = []
     for layout in _layouts(spec, chosen, engine, precision):
         found = performance(
@@ -99,6 +101,19 @@ def ask(item: Profile, profiles: Profiles, chosen: argparse.Namespace) -> Answer
     if known is None and isinstance(found, Refusal) and not any(entry.model == chosen.model for entry in spec.throughput):
         _unknown_model(chosen.model, spec)
     return Answer(item.name, chosen.model, precision, engine, layout, found)
+
+
+def _illegal(spec: HardwareProfileSpec, layout: Layout) -> Refusal | None:
+    """A layout that no pod of this profile can have: nothing is planned with it, so no number of it is shown."""
+    sizes = sorted(spec.allocation.sizes)
+    per_pod, rest = divmod(layout.devices, layout.span)
+    if not rest and per_pod in sizes:
+        return None
+    text = (
+        f"{layout.devices} {'device' if layout.devices == 1 else 'devices'} over {'1 node' if layout.span == 1 else f'{layout.span} nodes'}"
+    )
+    allowed = f"allowed per node (allocation.sizes): {', '.join(map(str, sizes))}"
+    return Refusal("SizeNotAllowed", f"{text} is no size that a pod may ask for; {allowed}", "give a layout of one of these sizes")
 
 
 def _unknown_model(name: str, spec: HardwareProfileSpec) -> None:

@@ -32,6 +32,7 @@ class Profile:
     fault: str = ""  # why it could not be parsed
     status: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
+    version: str = ""  # resourceVersion; "" = not read from a cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,12 @@ class Profiles:
         return found
 
 
-def profile(name: str, spec: object, status: Mapping[str, Any] | None = None, created: str = "") -> Profile:
+def profile(name: str, spec: object, status: Mapping[str, Any] | None = None, created: str = "", version: str = "") -> Profile:
     raw: Mapping[str, Any] = spec if isinstance(spec, Mapping) else {}
     try:
-        return Profile(name, raw, HardwareProfileSpec.parse(spec), "", status or {}, created)
+        return Profile(name, raw, HardwareProfileSpec.parse(spec), "", status or {}, created, version)
     except ValidationError as error:
-        return Profile(name, raw, None, describe(error, "spec"), status or {}, created)
+        return Profile(name, raw, None, describe(error, "spec"), status or {}, created, version)
 
 
 def profiles(chosen: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Profiles:
@@ -159,7 +160,7 @@ def of_cluster(kubeconfig: str, context: str, today: str, environ: Mapping[str, 
     except Failure as failure:
         raise Failure(failure.what, failure.why, failure.next.replace(connect.OFFLINE, WAYS_OUT), failure.code) from failure
     states = sorted((parse.custom(HARDWARE_PROFILES.kind, item) for item in raw), key=lambda state: state.name)
-    items = {state.name: profile(state.name, state.spec, state.status, state.created) for state in states}
+    items = {state.name: profile(state.name, state.spec, state.status, state.created, state.resource_version) for state in states}
     option = f" --context {context}" if context else ""
     return Profiles(items, source, option, today, fleet=True)
 

@@ -17,7 +17,10 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from hwprofiles import HardwareProfileSpec, load_shipped, validate
+from hwprofiles.claims import in_order
+from hwprofiles.overlap import overlaps
 from hwprofiles.trust import Fault, trusted
+from hwprofiles.words import doubtful
 from polyfleet.cli.failure import FAILED, FINE
 from polyfleet.cli.profile import fields as profile_fields
 from polyfleet.cli.profile import files as profile_files
@@ -115,6 +118,8 @@ def _judged(
         elif _identity(fault) not in before:  # a new file can put an entry of another profile in doubt
             text = f"{fault.reason}: {fault.message} (caused by these files)"
             problems.append(Problem(SHIPPED_FILES, fault.profile, f"spec.{fault.field}", text, False))
+    for name, spec in specs.items():
+        problems += [Problem(files[name], name, f"spec.{field}", f"PrecisionUnknown: {text}", False) for field, text in doubtful(spec)]
     problems += _alike(specs, files, others)
     return Checked(dict(sorted(specs.items())), files, tuple(dict.fromkeys(problems)), tuple(notes), today)
 
@@ -127,15 +132,18 @@ def _identity(fault: Fault) -> Fault:
 def _alike(
     specs: Mapping[str, HardwareProfileSpec], files: Mapping[str, str], others: Mapping[str, HardwareProfileSpec]
 ) -> Iterator[Problem]:
-    """A node that two profiles match equally belongs to none of them, unless the resource that it advertises belongs to only one."""
-    names = {name: {alias.name for alias in spec.resources} for name, spec in [*others.items(), *specs.items()]}
-    owners: dict[str, str] = {}
-    for name, spec in [*sorted(others.items()), *sorted(specs.items())]:
-        for index, entry in enumerate(spec.match):
-            owner = owners.setdefault(entry.model_dump_json(), name)
-            if owner != name and name in specs and (names[name] <= names[owner] or names[owner] <= names[name]):
-                text = f"the same as of {owner}: nodes that match both belong to neither (NodeUnmatched), pools that name one excepted"
+    """A node that two profiles match equally belongs to neither; the last of the given ones is told."""
+    for found in overlaps({**others, **specs}):
+        for name, index in reversed(list(zip(found.profiles, found.entries, strict=True))):
+            if name in specs:
+                rest = " and ".join(other for other in found.profiles if other != name)
+                labels = ", ".join(f"{key}={value}" for key, value in found.labels)
+                text = (
+                    f"{rest} fits the same nodes equally well ({labels} with {found.resource}): they belong to neither (NodeUnmatched),"
+                    " pools that name one excepted; make one of the entries more specific"
+                )
                 yield Problem(files[name], name, f"spec.match[{index}]", text, False)
+                break
 
 
 _COLUMNS = (
@@ -147,7 +155,7 @@ _DROP = ("BEST", "OLDEST", "AGE")
 
 def render(found: Checked, form: str, style: Style, room: int) -> Iterator[str]:
     place = ""
-    for problem in sorted(found.problems, key=lambda item: (item.file, item.document, item.profile, not item.error, item.field)):
+    for problem in sorted(found.problems, key=lambda item: (item.file, item.document, item.profile, not item.error, in_order(item.field))):
         number = f", document {problem.document}" if problem.document else ""
         here = f"{problem.file}{number}" + (f", profile {problem.profile}" if problem.profile else "")
         if form == "md":
