@@ -2,8 +2,8 @@
 
 The Lagrangian value at any prices is a bound. Models whose part of the form is as it was keep their part of it, so only the changed ones
 are enumerated anew: a bound for the whole fleet costs as much as the columns of those few. If what runs, with each changed model on the
-best column that its neighbours leave room for, lies within `NEAR` of that bound, it is the plan. If not, or if anything else has changed
-(nodes, rows, options, somebody is short), the full solve follows; nothing is lost but a few milliseconds.
+best column that its neighbours leave room for, lies within `Memory.near` of that bound, it is the plan. If not, or if anything else has
+changed (nodes, rows, options, somebody is short), the full solve follows; nothing is lost but a few milliseconds.
 
 What is accepted is measured against the same kind of bound as a full solve's, so small steps cannot drift away from the optimum.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from placement.columnform import ColumnForm, Floats, Ints
 from placement.columns import Columns, Generator, joined
@@ -23,7 +24,7 @@ from placement.keepers import keepers, phi_of
 from placement.master import WIDTH, Pool, Store, widened
 
 NEAR = 5e-4  # relative distance to the bound: half of what a full solve of 10,000 nodes is held to (`placement.md` targets: 0.1 %)
-FEW, SHARE = 8, 50  # at most so many models, or one of so many, may have changed
+FEW, SHARE = 20, 10  # at most so many models, or one of so many, may have changed
 TRIED = 6  # columns of the changed model, the best first
 PER_MODEL = frozenset(
     {
@@ -42,6 +43,12 @@ class Memory:
     fleet: FleetForm
     hard: Floats  # [H]
     least: Floats  # [M]
+    gap: float = 0.0  # relative distance of that solve's own plan to this bound
+
+    @property
+    def near(self) -> float:
+        """Relative distance to the bound that is accepted: where the full solve itself came less near, a little more than it."""
+        return max(NEAR, self.gap + NEAR / 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +86,24 @@ def attempt(fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], me
     if not np.isfinite(all_least).all():
         return None
     bound = float(all_least.sum() - memory.hard @ form.hard)
-    kept = Memory(names, fleet, memory.hard, all_least)
-    found = [(c, float(c.money.sum())) for c in islice(_choices(pool, values, still, changed), TRIED)]
-    good = [(c, money) for c, money in found if money - bound <= NEAR * abs(money)]
+    kept = Memory(names, fleet, memory.hard, all_least, memory.gap)
+    asked = _asked(memory.fleet.form, form)
+    found = [(c, float(c.money.sum())) for c in islice(_choices(pool, values, still, changed, asked), TRIED + 1)]
+    good = [(c, money) for c, money in found if money - bound <= memory.near * abs(money)]
     if not good:
         return None
     moving = tuple(fleet.models[m] for m in changed)
     return Again(tuple(c for c, _ in good), tuple(m for _, m in good), bound, kept, moving)
 
 
-def remembered(fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], hard: Floats, least: Floats) -> Memory | None:
-    """What to keep of a full solve; None if the prices give no bound."""
-    return Memory(names, fleet, hard, least) if np.isfinite(least).all() else None
+def remembered(
+    fleet: FleetForm, names: tuple[tuple[str, ...], tuple[str, ...]], hard: Floats, least: Floats, money: float
+) -> Memory | None:
+    """What to keep of a full solve that came to `money`; None if the prices give no bound."""
+    if not np.isfinite(least).all():
+        return None
+    bound = float(least.sum() - hard @ fleet.form.hard)
+    return Memory(names, fleet, hard, least, max(0.0, (money - bound) / max(1e-9, abs(money))))
 
 
 def _useful(generator: Generator) -> Ints:
@@ -164,12 +177,25 @@ def _none() -> Columns:
     return Columns(np.zeros(0, np.int64), np.zeros((0, WIDTH), np.int32), np.zeros((0, WIDTH), np.int32), np.zeros(0), np.zeros(0))
 
 
-def _choices(pool: Pool, values: list[Floats], still: Columns, changed: Ints) -> Iterator[Columns]:
-    """What stands with the changed models on their best columns; where one model has changed, then on its next best ones.
+def _asked(old: ColumnForm, new: ColumnForm) -> NDArray[np.bool_]:
+    """[M] models of which something else is asked than before. The others have changed because the last plan has come true."""
+    mask = np.zeros(new.models, np.bool_)
+    for name in ("load", "minimum", "maximum", "floors", "cost_cap", "min_vendors", "vendor_share", "zone_share"):
+        a, b = getattr(old, name), getattr(new, name)
+        if a is not None and b is not None:
+            mask |= _rows_differ(a, b)
+    mask[new.model[_rows_differ(old.rate, new.rate) | _rows_differ(old.cost, new.cost)]] = True
+    return mask
+
+
+def _choices(pool: Pool, values: list[Floats], still: Columns, changed: Ints, asked: NDArray[np.bool_]) -> Iterator[Columns]:
+    """What stands with the changed models on good columns: first those of which nothing new is asked stay and the others are on their
+    best; then all on their best; then, where just one does not stay, its next best ones.
 
     Columns that serve less than everything are no choice: who is short is a matter of the whole fleet.
     """
     best: list[list[tuple[float, float, int, int]]] = []
+    stays: list[tuple[int, int] | None] = []
     for m in changed:
         mine = [
             (float(v), float(store.columns.money[i]), s, int(i))
@@ -179,22 +205,47 @@ def _choices(pool: Pool, values: list[Floats], still: Columns, changed: Ints) ->
         if not mine:
             return
         best.append(sorted(mine)[:TRIED])
-    rounds = TRIED if len(best) == 1 else 1
-    for k in range(rounds):
-        if len(best) == 1 and k >= len(best[0]):
-            return
-        picked = [pool.stores[s].columns.taken(np.array([i])) for mine in best for _, _, s, i in mine[k : k + 1]]
-        yield joined([still, *(widened(c) for c in picked)])
+        stays.append(None if asked[m] else _stay(pool, int(m)))
+    lowest = [ranked[0][2:] for ranked in best]
+    open_ones = [k for k, stay in enumerate(stays) if stay is None]
+    picks = [[stay or lowest[k] for k, stay in enumerate(stays)], lowest]
+    if len(open_ones) == 1:
+        k = open_ones[0]
+        picks += [[*picks[0][:k], other[2:], *picks[0][k + 1 :]] for other in best[k][1:]]
+    elif len(changed) == 1:
+        picks += [[other[2:]] for other in best[0][1:]]
+    seen: set[tuple[tuple[int, int], ...]] = set()
+    for pick in picks:
+        if tuple(pick) not in seen:
+            seen.add(tuple(pick))
+            yield joined([still, *(widened(pool.stores[s].columns.taken(np.array([i]))) for s, i in pick)])
+
+
+def _stay(pool: Pool, model: int) -> tuple[int, int] | None:
+    """(store, column) of exactly what the model runs, if that serves all it asks."""
+    form = pool.form
+    low, high = int(form.first[model]), int(form.first[model + 1])
+    now = {o: int(form.running[o]) for o in range(low, high) if form.running[o]}
+    for s, store in enumerate(pool.stores):
+        for i in _full(pool, store, model).tolist():
+            columns = store.columns
+            mine = {int(o): int(n) for o, n in zip(columns.option[i], columns.count[i], strict=True) if n}
+            if mine == now:
+                return s, i
+    return None
+
+
+def _full(pool: Pool, store: Store, model: int) -> Ints:
+    """Indexes of the model's columns that serve all it asks."""
+    columns, form = store.columns, pool.form
+    low, high = np.searchsorted(columns.owner, model), np.searchsorted(columns.owner, model, side="right")
+    counts_only = bool(pool.generator.counts_only[model])
+    full = (counts_only | (columns.phi[low:high] >= 1.0 - 1e-9)) & (columns.count[low:high].sum(axis=1) >= form.minimum[model])
+    return np.asarray(low + np.flatnonzero(full))
 
 
 def _lowest(pool: Pool, store: Store, value: Floats, model: int) -> list[tuple[int, float]]:
     """The lowest values of the model's columns that serve all it asks, as (index, value)."""
-    columns, form = store.columns, pool.form
-    low, high = np.searchsorted(columns.owner, model), np.searchsorted(columns.owner, model, side="right")
-    if low == high:
-        return []
-    counts_only = bool(pool.generator.counts_only[model])
-    full = (counts_only | (columns.phi[low:high] >= 1.0 - 1e-9)) & (columns.count[low:high].sum(axis=1) >= form.minimum[model])
-    at = low + np.flatnonzero(full)
+    at = _full(pool, store, model)
     order = at[np.argsort(value[at], kind="stable")][:TRIED]
     return [(int(i), float(value[i])) for i in order]

@@ -45,6 +45,36 @@ class ColumnPlan:
     least: Floats | None = None  # [M] least value of each model's columns at `hard`; None = the prices give no bound
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The LP over columns of full coverage and what runs."""
+
+    master: Master
+    priced: Priced
+    first: bool  # no prices of an earlier solve
+
+    @property
+    def short(self) -> bool:
+        """Whether the LP leaves somebody short: then every whole plan of these columns does."""
+        return bool((coverage(self.master, self.priced.share) < 1.0 - 1e-6).any())
+
+
+def begin(form: ColumnForm, watchdog: Watchdog, *, rounds: int = 60, hard: Floats | None = None, extra: Columns | None = None) -> Begun:
+    """`hard` = prices of an earlier solve, `extra` = columns to begin with (a whole plan of an earlier pass)."""
+    pool = Pool.of(form)
+    around = keepers(pool.generator)
+    master = Master(pool, watchdog)
+    if extra is not None:
+        around = joined([around, widened(extra)])
+    store = pool.add(around)
+    master.start(hard if hard is not None and _priced_patterns(form, hard) else None)
+    if store is not None:
+        fresh = np.flatnonzero(~store.used)
+        store.used[:] = True
+        master.add(widened(around.taken(fresh)))
+    return Begun(master, master.generate(rounds), hard is None)
+
+
 def solve(
     form: ColumnForm,
     watchdog: Watchdog,
@@ -57,25 +87,19 @@ def solve(
     hard: Floats | None = None,
     extra: Columns | None = None,
 ) -> ColumnPlan:
-    """`hard` = prices of an earlier solve, `extra` = columns to begin with (a whole plan of an earlier pass).
+    """From the form to whole columns. SolverError if no whole plan is found: the caller has its other incumbents."""
+    begun = begin(form, watchdog, rounds=rounds, hard=hard, extra=extra)
+    return finished(begun, rounds=rounds, refine_rounds=refine_rounds, dive_steps=dive_steps, mip_nodes=mip_nodes, deep_rounds=deep_rounds)
 
-    SolverError if no whole plan is found: the caller has its other incumbents.
-    """
-    pool = Pool.of(form)
-    around = keepers(pool.generator)
-    master = Master(pool, watchdog)
-    if extra is not None:
-        around = joined([around, widened(extra)])
-    store = pool.add(around)
-    master.start(hard if hard is not None and _priced_patterns(form, hard) else None)
-    if store is not None:
-        fresh = np.flatnonzero(~store.used)
-        store.used[:] = True
-        master.add(widened(around.taken(fresh)))
-    priced = master.generate(rounds)
-    priced = contested(master, priced, rounds, refine_rounds)
+
+def finished(
+    begun: Begun, *, rounds: int = 60, refine_rounds: int = 8, dive_steps: int = 200, mip_nodes: int = NODES, deep_rounds: int = 0
+) -> ColumnPlan:
+    """Whole columns from the LP that has begun."""
+    master, pool, form = begun.master, begun.master.pool, begun.master.form
+    priced = contested(master, begun.priced, rounds, refine_rounds)
     true_bound: float | None = None
-    if not deep_rounds and hard is None and form.models <= SMALL and bool((coverage(master, priced.share) < 1.0 - 1e-6).any()):
+    if not deep_rounds and begun.first and form.models <= SMALL and bool((coverage(master, priced.share) < 1.0 - 1e-6).any()):
         # Small and short is the hard corner of two options per column: one round of exact pricing gains a sixth there. It costs seconds, so
         # it is for first plans: later ones start from what runs, of which there are columns with any number of options.
         deep_rounds = 1

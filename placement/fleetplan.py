@@ -75,7 +75,7 @@ def solve(
         prices=_rows(fleet, got.hard),
         polished=polished,
         deadline=deadline,
-        memory=None if got.least is None else again.remembered(fleet, _names(problem, fleet), got.hard, got.least),
+        memory=None if got.least is None else again.remembered(fleet, _names(problem, fleet), got.hard, got.least, got.money),
     )
 
 
@@ -159,12 +159,16 @@ def _passes(
     ranks = max(problem.rank, default=0) + 1
     if _one_pass(problem):
         fleet = first_form or fleetform.build(problem)
-        got = _solved(fleet.form, effort, watchdog, _prices(fleet, known), None)
-        if _served(fleet.form, got) or not fleet.form.running.any():
-            return fleet, got
-        # Somebody is short: nobody moves for money.
+        begun = columnplan.begin(fleet.form, watchdog, rounds=effort.rounds, hard=_prices(fleet, known))
+        hard = begun.master.prices()[0]
+        if not (begun.short and fleet.form.running.any()):
+            got = columnplan.finished(begun, **_how(effort))
+            if _served(fleet.form, got) or not fleet.form.running.any():
+                return fleet, got
+            hard = got.hard
+        # Somebody is short: nobody moves for money. Where the LP is short already, no whole plan of it can be better.
         fleet = fleetform.build(problem, short=True)
-        return fleet, _solved(fleet.form, effort, watchdog, got.hard, None)
+        return fleet, _solved(fleet.form, effort, watchdog, hard, None)
     equal = fleet = fleetform.build(problem, np.full(ranks, worth.LOWEST))
     got = _solved(equal.form, effort, watchdog, _prices(equal, known), None)
     first = 0
@@ -187,11 +191,14 @@ def _passes(
     return fleet, got
 
 
+def _how(effort: Effort) -> dict[str, int]:
+    return {
+        "rounds": effort.rounds, "refine_rounds": effort.refine_rounds, "dive_steps": effort.dive_steps, "deep_rounds": effort.deep_rounds,
+    }  # fmt: skip
+
+
 def _solved(form: ColumnForm, effort: Effort, watchdog: Watchdog, hard: Floats | None, extra: Columns | None) -> columnplan.ColumnPlan:
-    return columnplan.solve(
-        form, watchdog, rounds=effort.rounds, refine_rounds=effort.refine_rounds, dive_steps=effort.dive_steps,
-        deep_rounds=effort.deep_rounds, hard=hard, extra=extra,
-    )  # fmt: skip
+    return columnplan.solve(form, watchdog, hard=hard, extra=extra, **_how(effort))
 
 
 def _prices(fleet: fleetform.FleetForm, known: dict[str, float]) -> Floats | None:

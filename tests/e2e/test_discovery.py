@@ -87,10 +87,12 @@ def vendors(cluster: Cluster) -> Iterator[Cluster]:
             cluster.kubectl("label", "node", node, "--overwrite", *(f"{k}={v}" for k, v in worn.items() if k.startswith("sandbox.")))
         for name, match in stored.items():
             cluster.kubectl("patch", "hwp", name, "--type=merge", "-p", json.dumps({"spec": {"match": match}}))
-        for name in sorted({o["metadata"]["name"] for o in cluster.items("apool")} - pools):
-            cluster.kubectl("delete", "apool", name, "--wait=false")
+        # Only when every node is back in its own pool is no other pool made any more: between two labels a node may match another profile.
         for name in MATCH:
             pool_status(cluster, name, "its node is back", matched(1))
+        for name in sorted({o["metadata"]["name"] for o in cluster.items("apool")} - pools):
+            cluster.kubectl("delete", "apool", name)
+        cluster.until("the pools as before", "apool", lambda found: {o["metadata"]["name"] for o in found} <= pools, namespace="*")
 
 
 def test_vendors_nodes_are_found(vendors: Cluster) -> None:
