@@ -24,6 +24,7 @@ def test_edit_a_profile(cluster: Cluster, tmp_path: Path) -> None:
         pytest.skip("the process nodes run it")
     cluster.settled()
     cluster.until("the node's profile is known", "hwp", lambda found: any(_known(item) for item in found))
+    pools = {item["metadata"]["name"] for item in cluster.items("apool")}
     folder = str(Path(install.helm_path()).parent)
     env = {**cluster.env, "PATH": os.pathsep.join([str(BIN), folder, os.environ["PATH"]]), "NO_COLOR": "1"}
     try:
@@ -32,3 +33,12 @@ def test_edit_a_profile(cluster: Cluster, tmp_path: Path) -> None:
         cluster.kubectl("delete", "mdep", "edit-demo", "--ignore-not-found", "--wait=false")
         cluster.kubectl("delete", "hwp", "sandbox-nvidia", "--ignore-not-found")
         cluster.kubectl("wait", "--for=create", "hwp/sandbox-nvidia", "--timeout=60s")
+        # While its profile is gone the node is what the vendor's own labels say, and gets a pool of that name.
+        cluster.until("the node is back in its pool", "apool", lambda found: any(_holds_it(item) for item in found), namespace="*")
+        for name in sorted({item["metadata"]["name"] for item in cluster.items("apool")} - pools):
+            cluster.kubectl("delete", "apool", name)
+        cluster.until("the pools as before", "apool", lambda found: {item["metadata"]["name"] for item in found} <= pools, namespace="*")
+
+
+def _holds_it(pool: Object) -> bool:
+    return pool["metadata"]["name"] == "sandbox-nvidia" and pool.get("status", {}).get("nodes", {}).get("matched") == 1
