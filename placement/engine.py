@@ -164,10 +164,26 @@ class _Run:
     def _columns(self, name: str, engine: _solver.Solve, best: _Best) -> None:
         how = How(Outcome.FEASIBLE, name, "Columns")
         got = fleetplan.solve(
-            self.problem, engine, self.effort, self.watchdog, self.warm.prices, lambda counts: best.offer(counts, how), self.cache.memory
+            self.problem,
+            engine,
+            self.effort,
+            self.watchdog,
+            self.warm.prices,
+            lambda counts: best.offer(counts, how),
+            self.cache.memory,
+            self._fits,
         )
         self.prices, self.memory = got.prices, got.memory
         best.priced(got)
+
+    def _fits(self, counts: Counts) -> bool:
+        """Whether the counts find their nodes and break no rule; what they leave unexplained is not asked."""
+        try:
+            binding = bind(self.problem, counts.starts, counts.stops, counts.slots)
+        except BindError:
+            return False
+        bare = Sheet(self.problem, binding).plan(How(Outcome.FEASIBLE, "none", "Columns", explained=False), self.effort)
+        return not check(self.problem.snapshot, self.demand, bare, explained=False)
 
     def _offer_greedy(self, best: _Best) -> None:
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from placement import again, columnplan, fleetform, neighbourhood
 from placement import value as worth
 from placement._solver import Limits, Solve, SolverError, Watchdog
-from placement.bind import BindError, bind
+from placement.bind import BindError
 from placement.columnform import ColumnForm, Floats
 from placement.columns import Columns, Generator
 from placement.general import Counts
@@ -46,12 +46,14 @@ def solve(
     prices: tuple[RowPrice, ...],
     found: Callable[[Counts], object],
     memory: object | None = None,
+    fits: Callable[[Counts], bool] = lambda counts: True,
 ) -> Large:
-    """`found` is called with each better set of counts. SolverError if the columns give no plan."""
+    """`found` is called with each better set of counts. SolverError if the columns give no plan. `fits` = whether counts may leave: those
+    of a full solve obey the shared rows (quotas, limits, budget, moves), those of a plan around what runs are asked."""
     first: fleetform.FleetForm | None = None
     if memory is not None and not effort.deep_rounds and _one_pass(problem):
         first = fleetform.build(problem)
-        near = _near(problem, first, engine, effort, watchdog, memory, found)
+        near = _near(problem, first, engine, effort, watchdog, memory, found, fits)
         if near is not None:
             return near
     fleet, got = _passes(problem, effort, watchdog, {r.name: r.price for r in prices}, first)
@@ -87,6 +89,7 @@ def _near(
     watchdog: Watchdog,
     memory: object,
     found: Callable[[Counts], object],
+    fits: Callable[[Counts], bool],
 ) -> Large | None:
     """A plan around what runs, if only a few models have changed and the last prices prove it near the best."""
     got = again.attempt(fleet, _names(problem, fleet), memory)
@@ -104,12 +107,11 @@ def _near(
         try:
             mine = wanted if view is problem else {key: n for key, n in wanted.items() if key[0] in moving}
             counts = _as_they_are(problem, mine, moving) or split(view, Targets(mine), engine, limits)
-            if any(counts.starts):
-                bind(problem, counts.starts, counts.stops, counts.slots)
         except (SolverError, BindError):
             del problem.ways[known:]
             continue
-        if worth.short(problem, worth.value(problem, counts.starts, counts.stops)):
+        changes = any(counts.starts) or any(counts.stops)
+        if worth.short(problem, worth.value(problem, counts.starts, counts.stops)) or (changes and not fits(counts)):
             del problem.ways[known:]
             continue
         found(counts)

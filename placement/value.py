@@ -58,7 +58,12 @@ def value(problem: Problem, starts: Sequence[int], stops: Sequence[int]) -> Valu
         domains[w.model].add(w.domain)
     for m, rank in enumerate(problem.rank):
         mine = tuple(begun.get(m, ()))
-        key = (mine, tuple(stops[i] for i in problem.groups_of[m]), len(domains[m]))
+        # By what a way is and not by its number: a split that is given up takes its ways with it.
+        key = (
+            tuple((problem.ways[i].option, problem.ways[i].cell, n) for i, n in mine),
+            tuple(stops[i] for i in problem.groups_of[m]),
+            len(domains[m]),
+        )
         known = problem.worths.get(m)
         if known is None or known[0] != key:
             # From one set of counts to the next most models stay as they are.

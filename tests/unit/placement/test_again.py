@@ -15,7 +15,7 @@ from placement.explain import explain_plan
 from placement.finish import Sheet
 from placement.ladder import ladder
 from placement.live import Live
-from placement.types import Demand, Effort, Plan, Replica, Snapshot, Warm
+from placement.types import Demand, Effort, Outcome, Plan, Replica, Snapshot, Warm
 
 LARGE = Effort(exact_size=0, neighbourhoods=0, large_neighbourhoods=0)
 
@@ -129,3 +129,32 @@ def test_the_same_question_again_changes_nothing() -> None:
     for _ in range(3):
         plan, warm = make_plan(snapshot, demand, warm=warm, effort=LARGE)
         assert (plan.starts, plan.stop) == ((), ())
+
+
+def test_a_plan_around_what_runs_obeys_the_rules_that_all_share() -> None:
+    """A tenant grows in a fleet whose quotas and budget leave little: with the memory of the last solve as many are served as without."""
+    snapshot, demand = fleet(0.55, nodes=80)
+    plan, warm = make_plan(snapshot, demand, effort=LARGE)
+    standing = stepped(snapshot, plan, 0)
+    plan, warm = make_plan(standing, demand, warm=warm, effort=LARGE)
+    standing = stepped(standing, plan, 1)
+    held: dict[str, int] = {}
+    tenants = {m.name: m.tenant for m in standing.models}
+    for r in standing.replicas:
+        held[tenants[r.model]] = held.get(tenants[r.model], 0) + r.devices
+    tight = tuple(replace(q, devices=held.get(q.tenant, 0) + 2) for q in standing.policy.quotas)
+    standing = replace(standing, policy=replace(standing.policy, quotas=tight))
+    _, warm = make_plan(standing, demand, warm=warm, effort=LARGE)  # the prices of these quotas
+    differing = 0
+    for i in range(0, len(demand.models), 2):
+        d = demand.models[i]
+        more = replace(d, work_per_s=d.work_per_s * 1.3, bucket_work=tuple(w * 1.3 for w in d.bucket_work))
+        asked = Demand((*demand.models[:i], more, *demand.models[i + 1 :]))
+        with_memory, _ = make_plan(standing, asked, warm=warm, effort=LARGE)
+        without, _ = make_plan(standing, asked, warm=replace(warm, cache=None), effort=LARGE)
+        assert check(standing, effective(asked, warm), with_memory) == ()
+        assert with_memory.outcome is not Outcome.KEPT_OLD or without.outcome is Outcome.KEPT_OLD
+        lacks = [sum(s.replicas for s in p.shortfalls) for p in (with_memory, without)]
+        assert lacks[0] <= lacks[1]
+        differing += bool(with_memory.starts)
+    assert differing, "no demand grew enough to start anything"
