@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable
 
 import numpy as np
 
+from bench.hardware.timing import least
 from hwprofiles import Layout, catalogue, load_shipped
 from hwprofiles.estimate import Estimate, Load, Question, Slo, estimate, estimate_many, hardware_of, speed_of_light
 
@@ -35,16 +34,6 @@ def questions(loads: int) -> list[Question]:
                 for load, slo in LOADS[:loads]:
                     made.append(Question(entry.shape, hardware, Layout(tensor=size), entry.precision, load, slo, model=entry.model))
     return made
-
-
-def least(runs: int, work: Callable[[], object]) -> float:
-    """Lowest CPU seconds of `runs` runs."""
-    taken = []
-    for _ in range(runs):
-        begin = time.process_time()
-        work()
-        taken.append(time.process_time() - begin)
-    return min(taken)
 
 
 def measure(loads: int, runs: int) -> dict[str, object]:

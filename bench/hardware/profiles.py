@@ -8,26 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable
 
 import yaml
 
+from bench.hardware.timing import least
 from hwprofiles import load_shipped, trust
 from hwprofiles.trust import trusted
 
 LIMIT_LOAD_S = 0.3
 TODAY = "2026-11-28"
-
-
-def least(runs: int, work: Callable[[], object]) -> float:
-    """Lowest CPU seconds of `runs` runs."""
-    taken = []
-    for _ in range(runs):
-        begin = time.process_time()
-        work()
-        taken.append(time.process_time() - begin)
-    return min(taken)
 
 
 def measure(runs: int) -> dict[str, object]:

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--instance", metavar="NAME", required=True)
     one.add_argument("--t", type=float, help="another load than the instance's")
     one.add_argument("--steps", type=int, default=12)
-    one.add_argument("--kappa", type=float, default=1.0, help="price of a start")
+    one.add_argument("--kappa", type=float, default=1.0, help="price of a start; 0 = neither starts nor stops have a price")
     one.add_argument("--noise", action="store_true", help="+-5 %% noise instead of drift")
     one.add_argument("--seed", type=int, default=0)
     _effort(one)

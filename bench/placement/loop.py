@@ -130,6 +130,9 @@ def line(tally: Tally) -> dict[str, Any]:
 def command(instance: str, t: float | None, steps: int, kappa: float, noise: bool, seed: int, effort: str) -> int:
     try:
         snapshot, demand = snapshot_of(fleet_named(instance, seed, t), start_price=kappa)
+        if kappa == 0:
+            # Judged by cost alone: neither a start nor a stop has a price (by default a stop must earn 5 % of its replica's cost).
+            snapshot = replace(snapshot, policy=replace(snapshot.policy, min_saving_percent=0.0))
         if steps < 1:
             raise ValueError(f"--steps {steps}: allowed are whole numbers of at least 1")
         if not 0 <= kappa < 1e6:
