@@ -40,7 +40,8 @@ def plan(
 
     The plan covers `effective(demand, warm)`: the demand itself, or what the standing plan covers while the demand stays within +-5 % of
     it. `solvers` overrides the ladder of healthy solvers (tests; an empty list is greedy only). `report` is called with each improved,
-    checked plan on the way, so that a caller whose patience ends has the best one.
+    checked plan on the way, so that a caller whose patience ends has the best one. Of explanations such a plan says what is missing and
+    why; why other pools were not taken and the ladder are worked out for the plan that is returned.
     """
     warm = warm or Warm()
     snapshot = normalised(snapshot)
@@ -144,7 +145,7 @@ class _Run:
     def large(self, solvers: Sequence[str] | None) -> Plan:
         best = _Best(self)
         kept = How(Outcome.KEPT_OLD, "none", "Columns", message="the new plan does not earn its changes")
-        best.offer(_kept(self.problem), kept, known=bool(self.problem.groups))  # who asked knows what runs
+        best.offer(_kept(self.problem), kept, told=False)  # who asked knows what runs
         empty = not self.problem.groups
         if empty:
             # A first plan has nothing to fall back on while the columns are made.
@@ -169,7 +170,7 @@ class _Run:
             self.effort,
             self.watchdog,
             self.warm.prices,
-            lambda counts: best.offer(counts, how),
+            lambda counts, last: best.offer(counts, how, told=not last),
             self.cache.memory,
             self._fits,
         )
@@ -243,14 +244,16 @@ class _Candidate:
 class _Best:
     """The incumbents of a large fleet, the best one last. The first one that is offered stays unless another is better.
 
-    What somebody is told of is checked and explained at once. The others are checked when they are to leave: the best that passes leaves.
+    What somebody is told of is checked at once, and says what is missing. The others are checked when they are to leave: the best that
+    passes leaves.
     """
 
     run: _Run
     found: list[_Candidate] = field(default_factory=list)
 
-    def offer(self, counts: Counts, how: How, *, known: bool = False) -> bool:
-        """Takes the counts if they are better, fit the nodes and, if reported, pass the check. `known`: the caller has this plan."""
+    def offer(self, counts: Counts, how: How, *, told: bool = True) -> bool:
+        """Takes the counts if they are better, fit the nodes and, if reported, pass the check. `told` False: the caller has this plan, or
+        gets it next."""
         problem = self.run.problem
         value = worth.value(problem, counts.starts, counts.stops)
         if self.found and not self._better(value, self.found[-1].value):
@@ -261,12 +264,12 @@ class _Best:
         except BindError as error:
             self.run.notes.append(f"{how.engine}: {error}")
             return False
-        if self.run.report is not None and not known:
+        if self.run.report is not None and told:
             # Whoever is told of incumbents may have to live with this one: it says what is missing and why.
-            told = self._checked(sheet, how)
-            if told is None:
+            plan = self._checked(sheet, replace(how, brief=True))
+            if plan is None:
                 return False
-            self.run.report(told)
+            self.run.report(plan)
         self.found.append(_Candidate(value, sheet, how))
         return True
 

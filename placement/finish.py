@@ -12,7 +12,7 @@ from placement.live import Live
 from placement.problem import Problem
 from placement.retold import Teller
 from placement.routes import routes_of
-from placement.types import Effort, LadderStep, Outcome, Plan, Route, RowPrice
+from placement.types import Effort, LadderStep, Outcome, Plan, Route, RowPrice, Shortfall, Why
 
 ROWS = 50  # binding rows that a plan carries
 
@@ -31,6 +31,7 @@ class How:
     pool_gap: float | None = None
     rows: tuple[RowPrice, ...] = ()
     explained: bool = True
+    brief: bool = False  # of explanations only what is missing and why, and no ladder: for a plan that others are about to follow
 
 
 def finish(problem: Problem, binding: Binding, how: How, effort: Effort) -> Plan:
@@ -68,8 +69,7 @@ class Sheet:
     def plan(self, how: How, effort: Effort) -> Plan:
         found, binding = self.value, self.binding
         objective = worth.objective(self.problem, found, found.hourly + found.change)
-        explained = how.explained and effort.explain
-        shortfalls, why = self.teller.told(exact=how.outcome is Outcome.OPTIMAL) if explained else ((), ())
+        shortfalls, why = self._told(how) if how.explained and effort.explain else ((), ())
         return Plan(
             assignments=binding.assignments,
             keep=binding.keep,
@@ -90,8 +90,16 @@ class Sheet:
             moves=self.moves,
             routes=self.routes,
             rows=how.rows[:ROWS],
-            ladder=self.ladder if how.explained and effort.ladder else (),
+            ladder=self.ladder if how.explained and effort.ladder and not how.brief else (),
         )
+
+    def _told(self, how: How) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
+        exact = how.outcome is Outcome.OPTIMAL
+        if not how.brief:
+            return self.teller.told(exact=exact)
+        if max(self.value.loss_by_rank, default=0.0) <= 0.0 and not any(want.unreachable for want in self.problem.wants):
+            return (), ()  # nobody lacks anything: the free devices need not be looked at
+        return self.teller.lacking(exact=exact), ()
 
 
 def counts_of(problem: Problem, binding: Binding) -> tuple[list[int], list[int]]:

@@ -44,12 +44,15 @@ def solve(
     effort: Effort,
     watchdog: Watchdog,
     prices: tuple[RowPrice, ...],
-    found: Callable[[Counts], object],
+    found: Callable[[Counts, bool], object],
     memory: object | None = None,
     fits: Callable[[Counts], bool] = lambda counts: True,
 ) -> Large:
-    """`found` is called with each better set of counts. SolverError if the columns give no plan. `fits` = whether counts may leave: those
-    of a full solve obey the shared rows (quotas, limits, budget, moves), those of a plan around what runs are asked."""
+    """`found` is called with each better set of counts, and whether it is the last. SolverError if the columns give no plan.
+
+    `fits` = whether counts may leave: those of a full solve obey the shared rows (quotas, limits, budget, moves), those of a plan around
+    what runs are asked.
+    """
     first: fleetform.FleetForm | None = None
     if memory is not None and not effort.deep_rounds and _one_pass(problem):
         first = fleetform.build(problem)
@@ -59,14 +62,14 @@ def solve(
     fleet, got = _passes(problem, effort, watchdog, {r.name: r.price for r in prices}, first)
     limits = Limits(min(POLISH_NODES, effort.mip_nodes), problem.snapshot.policy.relative_gap, watchdog.left())
     counts = split(problem, Targets(fleetform.targets(fleet, got.columns)), engine, limits)
-    found(counts)
+    steps = _steps(problem, counts, effort)
+    found(counts, not steps)
     deadline, polished = False, 0
     try:
-        steps = _steps(problem, counts, effort)
         if steps:
             allowed = replace(effort, neighbourhoods=steps)
             counts, polished = neighbourhood.polish(problem, counts, engine, replace(limits, seconds=watchdog.left()), allowed)
-            found(counts)
+            found(counts, True)
     except (SolverError, BindError):
         deadline = watchdog.left() <= 0
     constant = fleetform.fixed_money(problem) + _base(problem, fleet)
@@ -88,7 +91,7 @@ def _near(
     effort: Effort,
     watchdog: Watchdog,
     memory: object,
-    found: Callable[[Counts], object],
+    found: Callable[[Counts, bool], object],
     fits: Callable[[Counts], bool],
 ) -> Large | None:
     """A plan around what runs, if only a few models have changed and the last prices prove it near the best."""
@@ -114,7 +117,7 @@ def _near(
         if worth.short(problem, worth.value(problem, counts.starts, counts.stops)) or (changes and not fits(counts)):
             del problem.ways[known:]
             continue
-        found(counts)
+        found(counts, True)
         gap = max(0.0, money - got.bound) / max(1e-9, abs(money))
         return Large(counts, gap, None, _rows(fleet, got.memory.hard), 0, False, memory=got.memory)
     return None

@@ -17,6 +17,7 @@ from placement.free import State
 from placement.ladder import Answers, downs, ups
 from placement.live import Live
 from placement.nodes import Group
+from placement.shortfall import shortfall_of
 from placement.types import LadderStep, Shortfall, Why
 
 Told = tuple[Shortfall | None, tuple[Why, ...]]
@@ -113,6 +114,11 @@ class Teller:
                 record.down = tuple(downs(self.live, name))
             found += (*record.up, *record.down)
         return tuple(found)
+
+    def lacking(self, *, exact: bool) -> tuple[Shortfall, ...]:
+        """What is missing and why, alone."""
+        found = (shortfall_of(self.facts, name, exact=exact) for name in self.now.records)
+        return tuple(s for s in found if s is not None)
 
     def told(self, *, exact: bool) -> tuple[tuple[Shortfall, ...], tuple[Why, ...]]:
         """As `explain.explain_plan`."""
