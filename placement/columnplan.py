@@ -25,6 +25,7 @@ CONTESTED = (0.75, 0.5)
 FINE = tuple(float(x) for x in np.linspace(0.3, 0.95, 14))
 FINE_GRID = 40
 NODES, GAP = 60, 1e-4
+NEAREST = (1e-9, 2e-6, 1e-5)  # relative to the LP's value: reduced costs up to which columns are tried first, few before many
 QUICK, SCARCE = 2000, 1500  # binaries of the integer master without and with a shortage: more took seconds and gave nothing
 LARGE = 4000
 SMALL, NEAR = 100, 20  # models of a small fleet, columns per model and store that it gets beside the LP's
@@ -198,12 +199,14 @@ def _whole(master: Master, priced: Priced, dive_steps: int, nodes: int) -> Chose
     short = bool((coverage(master, master.shares()) < 1.0 - 1e-6).any())
     quick: Chosen | None = None
     if not short:
-        try:
-            quick = integer_master(master, near, limits, None, QUICK)
-        except SolverError:
-            quick = None
-        if quick is not None and quick.money - priced.value <= GAP * abs(quick.money):
-            return quick
+        # Where all is served the few columns that the LP finds as good as its own mostly hold a whole plan that is as good.
+        reaches = [None] if few else [reach * abs(priced.value) for reach in NEAREST]
+        for within in reaches:
+            found = _quick(master, near, limits, within)
+            if found is not None and (quick is None or found.money < quick.money):
+                quick = found
+            if quick is not None and quick.money - priced.value <= GAP * abs(quick.money):
+                return quick
     start = _dived(master, dive_steps)
     if start is None and quick is None:
         start = _empty(master)
@@ -211,6 +214,14 @@ def _whole(master: Master, priced: Priced, dive_steps: int, nodes: int) -> Chose
         start = quick.column
     grown = np.concatenate([near, np.full(len(master.columns) - len(near), np.inf)])
     return integer_master(master, grown, limits, start, LARGE if few else SCARCE)
+
+
+def _quick(master: Master, near: Floats, limits: Limits, within: float | None) -> Chosen | None:
+    """The best whole plan of columns with at most this reduced cost, if there is one."""
+    try:
+        return integer_master(master, near, limits, None, QUICK, within)
+    except SolverError:
+        return None
 
 
 def _dived(master: Master, steps: int) -> Ints | None:

@@ -86,19 +86,22 @@ def release(master: Master) -> None:
     master.frozen[:] = False
 
 
-def integer_master(master: Master, near: Floats, limits: Limits, start: Ints | None, binaries: int = BINARIES) -> Chosen:
+def integer_master(
+    master: Master, near: Floats, limits: Limits, start: Ints | None, binaries: int = BINARIES, within: float | None = None
+) -> Chosen:
     """The best choice among the columns whose reduced cost is small. `near` = reduced cost per LP column (at the LP before the dive).
 
     `start` = one column per model: what the answer must beat. It must be feasible with whole x[slot, cell]; SolverError if the solver gives
-    nothing and there is no start.
+    nothing and there is no start. `within`: only columns up to this reduced cost, however many they are, and empty ones only where the LP
+    takes them.
     """
     form = master.form
-    keep = np.zeros(len(master.columns), dtype=np.bool_)
-    keep[(master.columns.count == 0).all(axis=1)] = True
+    empty = (master.columns.count == 0).all(axis=1)
+    keep = empty.copy() if within is None else (near <= within) & ~empty
     keep[np.flatnonzero(master.shares() > WHOLE)] = True
     if start is not None:
         keep[start] = True
-    room = binaries - int(keep.sum())
+    room = binaries - int(keep.sum()) if within is None else 0
     if room > 0:
         rest = np.flatnonzero(~keep)
         keep[rest[np.argsort(near[rest], kind="stable")[:room]]] = True
