@@ -337,11 +337,15 @@ class Generator:
                     at += 1
                 valid &= left == 0
             keep = np.flatnonzero(valid)
-            pieces.append(self.priced(base.owner[keep], option[keep], count[keep], base.phi[keep]))
+            pieces.append(self.priced(base.owner[keep], option[keep], count[keep], base.phi[keep], spread=True))
         return joined(pieces)
 
-    def priced(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], phi: Floats) -> Columns:
-        """Money of each column; columns that break a rule of their model are left out."""
+    def priced(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], phi: Floats, *, spread: bool = False) -> Columns:
+        """Money of each column; columns that break a rule of their model are left out. `spread`: all keep their share per zone.
+
+        What runs may break that share already (a node was lost), so others are not left out for it: each zone above its share costs as
+        much as it does in `value`. Without that a stop in the smaller zone would be free.
+        """
         form = self.form
         phi = self._floored(owner, option, count, phi)
         n = count.astype(np.float64)
@@ -356,6 +360,8 @@ class Generator:
         money += form.missing[owner] * np.maximum(form.minimum[owner] - total, 0.0)
         money += form.disrupt[owner] * np.maximum(self.running_phi[owner] - phi - SLACK, 0.0)
         money += form.disrupt_one[owner] * np.maximum(np.minimum(self.running[owner], form.minimum[owner]) - total, 0.0)
+        if not spread and self.zoned.any():
+            money += form.missing[owner] / 2.0 * self._above(owner, option, count, total)
         if form.move is not None and form.surplus is not None and self.running.any():
             _, stops = changes(form, owner, option, count)
             money += form.move[owner] * np.maximum(stops - form.surplus[owner], 0.0)
@@ -365,6 +371,18 @@ class Generator:
         if form.least_phi is not None and form.least_count is not None:
             keep &= (phi >= form.least_phi[owner] - 1e-6) & (total >= form.least_count[owner])
         return Columns(owner[keep], option[keep], count[keep], phi[keep], money[keep])
+
+    def _above(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], total: Floats) -> Floats:
+        """[J] zones in which a zone-bound model has more than its share."""
+        form, found = self.form, np.zeros(len(owner))
+        lines = np.flatnonzero(self.zoned[owner])
+        held = np.zeros((len(lines), self.in_zone.shape[1]))
+        rows = np.arange(len(lines))
+        for e in range(option.shape[1]):
+            np.add.at(held, (rows, np.maximum(form.zone[option[lines, e]], 0)), count[lines, e])
+        most = form.zone_share[owner[lines]] * (total[lines] - 1.0) + 1.0 + SLACK
+        found[lines] = ((held > 0) & (held > most[:, None])).sum(axis=1)
+        return found
 
     def _vendors(self, owner: Ints, option: NDArray[np.int32], count: NDArray[np.int32], total: Floats) -> NDArray[np.bool_]:
         form = self.form
