@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hwprofiles.trust import Fault as ProfileFault
 from placement.types import Demand, Snapshot
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children
-from polyfleet.clearance.standing import OFF, Clearance
 from polyfleet.fleet import Fleet
 from polyfleet.objects import Objects
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import Fault, Resolution
 from polyfleet.state import CustomState, PodState
-
-if TYPE_CHECKING:
-    from polyfleet.clearance.candidates import Trial
+from polyfleet.unsupported import NO_BARS, Bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class ModelView:
     failed: bool = False  # this program failed on the object; `accepted` says how
     hold: bool = False  # sizes are kept and never grown: the spec is not accepted, or paused
     refill: bool = False  # held, and a dead replica is replaced
-    clearance: Clearance = OFF  # which hardware is verified, and who of the replicas may serve
+    bars: Bars = NO_BARS  # what the policy demands and this version cannot do: held, and no dead replica is replaced
     rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
     frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer
     superseded: frozenset[str] = frozenset()  # frozen pods that leave once their replacement serves
@@ -61,7 +57,6 @@ class Inputs:
     children: Children
     models: Mapping[str, ModelView] = field(default_factory=dict)
     profile_faults: tuple[ProfileFault, ...] = ()  # entries of profiles that planning leaves out, or uses and flags
-    trials: Mapping[str, Trial] = field(default_factory=dict)  # candidates that are to start now, by model
 
     def readable(self) -> list[tuple[CustomState, ModelDeploymentSpec]]:
         """Models whose volumes may be asked for the shape of the weights: somebody wants replicas of them. Sorted."""

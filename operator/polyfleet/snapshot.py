@@ -19,7 +19,6 @@ from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapsh
 from polyfleet import cells, naming, quotas
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child
-from polyfleet.clearance.standing import State
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.inventory import device_names, devices_of, node_of, reserved
@@ -111,21 +110,6 @@ def option_of(view: ModelView, child: Child) -> str | None:
     return None
 
 
-def holders(view: ModelView) -> tuple[Standing, ...]:
-    """Replicas that are candidates: of a wanted pair that is not verified, without a verdict for what they are, and not serving."""
-    if not view.clearance.required or view.hold:
-        return ()
-    found: list[Standing] = []
-    for item in standings(view):
-        stand, option = view.clearance.of(item.pod), option_of(view, item.child)
-        if stand is None or option is None or item.leaving or item.pod.uid in view.frozen:
-            continue
-        trying = stand.state is State.CANDIDATE or (stand.state is State.BLOCKED and not stand.serves)
-        if trying and item.child.pool not in view.clearance.eligible.get(option, frozenset()):
-            found.append(item)
-    return tuple(found)
-
-
 def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec, now: str | None = None) -> Snapshot:
     """`now` (RFC 3339) tells which replicas are too young to be moved for money; without it none is."""
     replicas: list[Replica] = []
@@ -202,20 +186,12 @@ def options(view: ModelView) -> list[Option]:
             variant=option.wanted.variant,
             engine=option.wanted.engine,
             devices=option.devices,
-            pools=_verified(view, option) or option.pools,
+            pools=option.pools,
             start_seconds=_start_seconds(option),
             evidence=option.evidence,
-            eligible=bool(_verified(view, option)),
         )
         for option in view.resolution.options
     ]
-
-
-def _verified(view: ModelView, option: ResolvedOption) -> tuple[str, ...]:
-    """Pools in which new replicas of an option may start; without a gate all that it fits."""
-    if not view.clearance.required:
-        return option.pools
-    return tuple(name for name in option.pools if name in view.clearance.eligible.get(option.id, frozenset()))
 
 
 def _start_seconds(option: ResolvedOption) -> float | None:
@@ -245,14 +221,8 @@ def model(view: ModelView) -> Model:
             shared_ok=spec is not None and spec.placement.sharing == "Shared",
             hold=not view.refill,
         )
-    tried = holders(view)
-    if view.clearance.required and view.rendered and not view.clearance.eligible:
-        # Nothing can be added before a verdict, so nothing is asked for; what is there stays.
-        apart = {item.pod.uid for item in tried} | view.frozen
-        size = min(size, sum(1 for item in standings(view) if not item.leaving and item.pod.uid not in apart))
     spread = spec.placement.spread
     cost = spec.placement.max_hourly_cost
-    size += len(tried)
     return Model(
         name=view.key,
         priority=spec.priority,

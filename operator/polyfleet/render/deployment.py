@@ -68,7 +68,6 @@ def render(owner: CustomState, spec: ModelDeploymentSpec, option: ResolvedOption
             naming.ENGINE: wanted.engine,
             naming.DEVICES: str(option.devices),
             naming.SPEC: spec_digest(spec, option.profile, wanted.profile.vendor),
-            naming.WEIGHTS: naming.weights_digest(wanted.uri, wanted.model_revision),
         },
         template=pod.template,
         deadline_seconds=max(1, round(duration_seconds(spec.rollout.progress_deadline))),
