@@ -37,6 +37,9 @@ class Store:
     moves: Floats | None = None  # [J] if the form has a row for them
 
     def __post_init__(self) -> None:
+        # Priced entry by entry, again and again: entries side by side.
+        c = self.columns
+        self.columns = Columns(c.owner, np.asfortranarray(c.option), np.asfortranarray(c.count), c.phi, c.money)
         owner = self.columns.owner
         self.begin = np.flatnonzero(np.concatenate([[True], np.diff(owner) > 0])) if len(owner) else np.zeros(0, np.int64)
         self.owners = owner[self.begin]
@@ -47,7 +50,7 @@ class Store:
         """[J] money + prices of what each column uses - what it gains by serving."""
         columns = self.columns
         total = columns.money.copy()
-        for e in range(columns.option.shape[1]):
+        for e in range(columns.option.shape[1] if prices.any() else 0):
             total += columns.count[:, e] * prices[columns.option[:, e]]
         if served is not None:
             total -= np.where(self.serves, served[columns.owner], 0.0)
@@ -92,10 +95,14 @@ class Pool:
     def least(self, hard: Floats) -> tuple[Floats, list[Floats]]:
         """[M] the least value over a model's columns at prices of the hard rows, and the values of every store."""
         values = self.values(hard)
+        return self.lowest(values), values
+
+    def lowest(self, values: list[Floats]) -> Floats:
+        """[M] the least of these values over a model's columns."""
         best = np.full(self.form.models, np.inf)
         for store, value in zip(self.stores, values, strict=True):
             np.minimum(best, store.least(value, self.form.models), out=best)
-        return best, values
+        return best
 
     def values(self, hard: Floats) -> list[Floats]:
         # An option without a cell has no columns; inf * 0 must not appear.
@@ -110,15 +117,30 @@ class Pool:
             free = np.flatnonzero((value < below[store.columns.owner]) & ~store.used)
             if not len(free):
                 continue
-            owner = store.columns.owner[free]
-            order = np.lexsort((value[free], owner))
-            owner = owner[order]
-            first = np.concatenate([[True], np.diff(owner) > 0])
-            place = np.arange(len(owner)) - np.maximum.accumulate(np.where(first, np.arange(len(owner)), 0))
-            took = free[order][place < most]
+            took = free[_least_of_each(store.columns.owner[free], value[free], most)]
             store.used[took] = True
             chosen.append(widened(store.columns.taken(took)))
         return joined(chosen) if chosen else nothing()
+
+
+def _least_of_each(owner: Ints, value: Floats, most: int) -> Ints:
+    """The places of up to `most` least values of each owner, by owner and value, the first place first where they are equal; `owner` is
+    sorted."""
+    begin = np.flatnonzero(np.concatenate([[True], np.diff(owner) > 0]))
+    many = np.diff(np.append(begin, len(owner)))
+    if many.max() > most:
+        # Most columns are far from the least ones: only what is not above the `most`-th least of its owner is put in order.
+        rest, limit = value.copy(), np.zeros(len(begin))
+        for _ in range(most):
+            limit = np.minimum.reduceat(rest, begin)
+            rest[rest == np.repeat(limit, many)] = np.inf
+        near = np.flatnonzero(value <= np.repeat(limit, many))
+    else:
+        near = np.arange(len(owner))
+    order = near[np.lexsort((value[near], owner[near]))]
+    first = np.concatenate([[True], np.diff(owner[order]) > 0])
+    place = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    return np.asarray(order[place < most])
 
 
 def moves_of(form: ColumnForm, columns: Columns) -> Floats:
@@ -265,7 +287,10 @@ class Master:
     def lagrangian(self, hard: Floats) -> tuple[float, Floats, list[Floats]]:
         """Pool bound at these prices, the least value per model, and the values of all columns."""
         least, values = self.pool.least(hard)
-        return float(least.sum() - hard @ self.form.hard), least, values
+        return self.bound(hard, least), least, values
+
+    def bound(self, hard: Floats, least: Floats) -> float:
+        return float(least.sum() - hard @ self.form.hard)
 
     def start(self, hard: Floats | None = None) -> None:
         """The empty column of every model and its best ones at the given prices (default: none)."""
@@ -289,16 +314,17 @@ class Master:
             tolerance = NEGATIVE * max(1.0, abs(answer.objective)) / max(1, self.form.models)
             smooth = SMOOTH * self.best_prices + (1.0 - SMOOTH) * hard
             fresh = 0
+            at_lp = self.pool.values(hard)
             for prices, most in ((smooth, 3), (hard, 1)):
-                bound, _, values = self.lagrangian(prices)
+                values = at_lp if prices is hard else self.pool.values(prices)
+                bound = self.bound(prices, self.pool.lowest(values))
                 if bound > self.best_bound:
                     self.best_bound, self.best_prices = bound, prices
                 # What is negative at the LP's own duals lowers its value, whatever prices chose it.
                 below = np.where(self.frozen, -np.inf, sigma - tolerance)
                 if prices is smooth:
                     values = [
-                        np.where(at_lp < below[s.columns.owner], v, np.inf)
-                        for s, at_lp, v in zip(self.pool.stores, self.pool.values(hard), values, strict=True)
+                        np.where(own < below[s.columns.owner], v, np.inf) for s, own, v in zip(self.pool.stores, at_lp, values, strict=True)
                     ]
                     below = np.where(self.frozen, -np.inf, np.inf)
                 picked = self.pool.pick(values, below, most)
