@@ -349,20 +349,27 @@ class Generator:
         form = self.form
         phi = self._floored(owner, option, count, phi)
         n = count.astype(np.float64)
-        used = count > 0
         total = n.sum(axis=1)
         cost = (form.cost[option] * n).sum(axis=1)
-        run = np.where(used, form.running[option], 0)
-        change = form.start[option] * np.maximum(n - run, 0.0) + form.stop[option] * (np.maximum(run - n, 0.0) - run)
-        money = form.base[owner] + self.stop_all[owner] + cost + np.where(used, change, 0.0).sum(axis=1)
-        unmet = np.where(self.counts_only[owner], 0.0, 1.0 - phi)
-        money += form.weight[owner] * unmet_price(unmet)
+        runs = bool(self.running.any())  # in an empty fleet most of what follows is zero
+        money = form.base[owner] + self.stop_all[owner] + cost
+        if runs:
+            used = count > 0
+            run = np.where(used, form.running[option], 0)
+            change = form.start[option] * np.maximum(n - run, 0.0) + form.stop[option] * (np.maximum(run - n, 0.0) - run)
+            money += np.where(used, change, 0.0).sum(axis=1)
+        elif form.start.any():
+            money += (form.start[option] * n).sum(axis=1)
+        if (phi < 1.0).any():
+            unmet = np.where(self.counts_only[owner], 0.0, 1.0 - phi)
+            money += form.weight[owner] * unmet_price(unmet)
         money += form.missing[owner] * np.maximum(form.minimum[owner] - total, 0.0)
-        money += form.disrupt[owner] * np.maximum(self.running_phi[owner] - phi - SLACK, 0.0)
-        money += form.disrupt_one[owner] * np.maximum(np.minimum(self.running[owner], form.minimum[owner]) - total, 0.0)
+        if runs:
+            money += form.disrupt[owner] * np.maximum(self.running_phi[owner] - phi - SLACK, 0.0)
+            money += form.disrupt_one[owner] * np.maximum(np.minimum(self.running[owner], form.minimum[owner]) - total, 0.0)
         if not spread and self.zoned.any():
             money += form.missing[owner] / 2.0 * self._above(owner, option, count, total)
-        if form.move is not None and form.surplus is not None and self.running.any():
+        if form.move is not None and form.surplus is not None and runs:
             _, stops = changes(form, owner, option, count)
             money += form.move[owner] * np.maximum(stops - form.surplus[owner], 0.0)
         keep = (cost <= form.cost_cap[owner] + SLACK) & (total <= form.maximum[owner]) & (count <= form.upper[option]).all(axis=1)
