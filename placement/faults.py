@@ -135,7 +135,7 @@ def _option(option: Option, models: dict[str, Model]) -> list[str]:
     return faults + list(_of_option(option))
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def _of_option(option: Option) -> tuple[str, ...]:
     """What is wrong with the option itself. Kept: most options are the same from snapshot to snapshot."""
     at = f"options[{option.id}]"

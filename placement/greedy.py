@@ -78,6 +78,7 @@ class _Run:
     nothing: tuple[int, ...] = ()  # what stops is not given to others: a plan without a solver waits for nobody
     full: set[tuple[int, int, int]] = field(default_factory=set)  # (cell, devices on one node, nodes) that no longer fit
     open: dict[int, list[int]] = field(default_factory=dict)
+    alike: dict[tuple[object, ...], list[int]] = field(default_factory=dict)  # the same for options that every cell treats alike
     recipes: list[list[Recipe]] = field(default_factory=list)
     supply: list[Counter[Kind]] = field(default_factory=list)
 
@@ -127,12 +128,18 @@ class _Run:
         if option not in self.open:
             problem = self.problem
             what, m = problem.options[option], problem.model_of[option]
-            found = [
-                c
-                for c in self.cells.get(what.profile, [])
-                if problem.bins_of[c] and refusal(what, problem.models[m], problem.cells[c], problem.wants[m].work > 0) is None
-            ]
-            self.open[option] = sorted(found, key=lambda c: (problem.cells[c].cost_per_device_hour, c))
+            model, works = problem.models[m], problem.wants[m].work > 0
+            # All that `refusal` reads of an option and its model.
+            idle = works and not any(what.bucket_work or (what.work_per_s or 0.0,))
+            kind = (what.profile, what.devices, what.span, what.pools, what.excluded_pools, what.eligible, model.shared_ok, idle)
+            if kind not in self.alike:
+                found = [
+                    c
+                    for c in self.cells.get(what.profile, [])
+                    if problem.bins_of[c] and refusal(what, model, problem.cells[c], works) is None
+                ]
+                self.alike[kind] = sorted(found, key=lambda c: (problem.cells[c].cost_per_device_hour, c))
+            self.open[option] = self.alike[kind]
         return self.open[option]
 
     def _cost(self, option: int) -> float:
@@ -190,8 +197,11 @@ class _Run:
         problem, books = self.problem, self.books
         cells = [c for c in self._cells(option) if network is None or problem.cells[c].network_domain == network]
         size, span = request(problem.options[option]), problem.options[option].span
+        full = -1
         for _ in range(min(count, problem.wants[m].maximum - books.count[m])):
-            cells = [c for c in cells if (c, size, span) not in self.full]
+            if full != len(self.full):
+                full = len(self.full)
+                cells = [c for c in cells if (c, size, span) not in self.full]
             chosen = next((c for c in self._ordered(m, cells) if books.allows(option, c) and self._take(option, c)), None)
             if chosen is None:
                 return
@@ -236,7 +246,7 @@ class _Run:
             try:
                 return rooms.take_whole(size, blocks, span)[0].split(",")
             except BindError:
-                rooms.heaps.pop((size, True), None)  # it was emptied by the search
+                rooms.forget(size, whole=True)
                 return None
         room = rooms.best(size, blocks)
         if room is None:

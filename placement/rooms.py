@@ -11,7 +11,7 @@ from placement.problem import Problem
 from placement.room import BindError as BindError
 from placement.room import Room as Room
 from placement.room import ring_room
-from placement.shapes import alignment, blocks_of, ring_of
+from placement.shapes import alignment, ring_of
 
 Key = tuple[bool, bool, int, str]
 
@@ -50,6 +50,8 @@ class Rooms:
     rooms: Iterable[Room]
     cuts: dict[str, dict[int, int]] | None = None
     heaps: dict[tuple[int, bool], list[tuple[Key, int, Room]]] = field(default_factory=dict)
+    changed: list[Room] = field(default_factory=list)  # in their order; a room comes as often as something was taken of it
+    known: dict[tuple[int, bool], int] = field(default_factory=dict)  # per heap: how many of these changes are in it
 
     def __post_init__(self) -> None:
         self.rooms = sorted(self.rooms, key=lambda r: r.bin.node)
@@ -82,8 +84,7 @@ class Rooms:
         after = room.take(size, blocks)
         if self.cuts is not None and blocks:
             self.cuts[room.bin.node][blocks] -= 1
-        for (other, whole), heap in self.heaps.items():
-            self._push(heap, room, other, self._blocks(other), whole)
+        self.changed.append(room)  # the heaps hear of it when they are asked next: a node that is filled at one go comes to them once
         return after
 
     def take_whole(self, size: int, blocks: int, span: int) -> tuple[str, tuple[str, ...]]:
@@ -102,17 +103,23 @@ class Rooms:
             after.update(self.take(room, size, blocks))
         return ",".join(sorted(room.bin.node for room in chosen)), tuple(sorted(after))
 
-    def _blocks(self, size: int) -> int:
-        return blocks_of(self.problem.cells[self.cell], size)
+    def forget(self, size: int, *, whole: bool) -> None:
+        """A heap that a search has emptied is made anew."""
+        self.heaps.pop((size, whole), None)
 
     def _heap(self, size: int, blocks: int, *, whole: bool) -> list[tuple[Key, int, Room]]:
-        if (size, whole) not in self.heaps:
+        key = size, whole
+        if key not in self.heaps:
             heap: list[tuple[Key, int, Room]] = []
             for room in self.rooms:
                 self._push(heap, room, size, blocks, whole)
             heapify(heap)
-            self.heaps[(size, whole)] = heap
-        return self.heaps[(size, whole)]
+            self.heaps[key] = heap
+        elif self.known[key] < len(self.changed):
+            for room in {id(r): r for r in self.changed[self.known[key] :]}.values():
+                self._push(self.heaps[key], room, size, blocks, whole)
+        self.known[key] = len(self.changed)
+        return self.heaps[key]
 
     def _push(self, heap: list[tuple[Key, int, Room]], room: Room, size: int, blocks: int, whole: bool) -> None:
         if not room.fits(size, blocks) or not room.bin.takes(self.problem.cells[self.cell], size):
