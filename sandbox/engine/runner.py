@@ -17,7 +17,6 @@ from aiohttp import web
 
 from sandbox.engine.config import Config, devices
 from sandbox.engine.factory import build
-from sandbox.engine.faults import FaultError
 from sandbox.engine.gguf_weights import WeightsError
 from sandbox.engine.metrics import EngineMetrics
 from sandbox.engine.server import EngineServer, Identity
@@ -67,7 +66,7 @@ async def _load_and_wait(server: EngineServer, config: Config, threads: int, sto
         return 0
     try:
         engine = loading.result()
-    except (WeightsError, FaultError) as error:
+    except WeightsError as error:
         log.error("%s", error)
         return 1
     server.ready(engine)

@@ -113,7 +113,6 @@ ACCURACY_VERIFIED: Final = (
     "InputsDiffer",
     "ReferenceMissing",
     "ReferenceUnavailable",
-    "CandidateUnavailable",
     "CapabilityMissing",
     "GoldenStale",
     "NoiseUnmeasured",

@@ -113,13 +113,7 @@ def pool(name: str, profile: str, spec: Mapping[str, Any] | None = None, **more:
 
 
 def policy(spec: Mapping[str, Any] | None = None) -> CustomState:
-    """Without the accuracy gate, unless the spec names one: a test that is not about verdicts needs none."""
-    given = dict(spec or {})
-    return custom("FleetPolicy", "default", {**given, "accuracy": {"gate": "Disabled", **given.get("accuracy", {})}})
-
-
-def ungated() -> CustomState:
-    return policy()
+    return custom("FleetPolicy", "default", spec or {})
 
 
 @lru_cache
@@ -253,11 +247,8 @@ def observed(
     budgets: Iterable[OwnedState] | None = None,
     unknown: Mapping[str, str] | None = None,
     plans: Iterable[CustomState] = (),
-    reports: Iterable[CustomState] = (),
-    gated: bool = False,
 ) -> Observed:
-    """Services and budgets are there for every model unless they are given. Without a policy the accuracy gate is off here; `gated`: no
-    policy object at all, so that the operator's own defaults hold."""
+    """Services and budgets are there for every model unless they are given."""
     models, deployments = tuple(models), tuple(deployments)
 
     def key(item: Any) -> tuple[str, str]:
@@ -267,7 +258,7 @@ def observed(
         model_deployments=tuple(sorted(models, key=key)),
         profiles=tuple(sorted(profiles, key=key)),
         pools=tuple(sorted(pools, key=key)),
-        policy=policy if policy is not None or gated else ungated(),
+        policy=policy,
         plans=tuple(sorted(plans, key=key)),
         nodes=tuple(sorted(nodes, key=key)),
         pods=tuple(sorted(pods, key=key)),
@@ -276,7 +267,6 @@ def observed(
         services=tuple([owned(service.manifest(m)) for m in models] if services is None else services),
         budgets=tuple([owned(budget.manifest(m)) for m in models] if budgets is None else budgets),
         unknown=dict(unknown or {}),
-        reports=tuple(sorted(reports, key=key)),
     )
 
 

@@ -1,1 +1,0 @@
-"""What a run says, for people and programs: JSON (complete), Markdown, JUnit, HTML."""

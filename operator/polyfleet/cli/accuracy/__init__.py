@@ -1,1 +1,0 @@
-"""`polyfleet accuracy`: whether two endpoints answer alike, with or without a cluster."""
