@@ -1,1 +1,1 @@
-"""The cross-hardware accuracy gate: shows that a device's outputs are equivalent to the reference's. Not built yet; see README.md."""
+"""The cross-hardware accuracy gate: shows that a device's outputs are equivalent to the reference's (README.md)."""

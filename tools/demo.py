@@ -1,4 +1,5 @@
-"""`make demo`: a real three-vendor cluster on this machine, two models on it, one completion from every vendor's replica.
+"""`make demo`: a real three-vendor cluster on this machine, two models on it, each vendor shown equivalent before it serves, one completion
+from every vendor's replica, and a wrong engine that the accuracy gate keeps out.
 
 Everything it prints was answered by the cluster: node and device ids come from the pods, tokens from the engines' counters.
 The cluster stays up for trying things; `make demo-down` ends it. Nothing is left half-done by Ctrl-C: the next run goes on.
@@ -28,8 +29,10 @@ from tools.paths import ROOT
 BIN = Path(sys.executable).parent
 SANDBOX = str(BIN / "polyfleet-sandbox")
 KUBECTL = str(BIN / "kubectl")
-PROMPT = "Name three metals, separated by commas."
-READY_TIMEOUT_S = 240
+MODEL = "tiny"  # of the examples that the gate is shown with
+PROMPT = "The list of"  # the tiny model has read help texts of a programming language, and goes on with what it is given
+READY_TIMEOUT_S = 300
+BLOCK_TIMEOUT_S = 120
 
 
 class DemoError(RuntimeError):
@@ -96,13 +99,13 @@ def generated_tokens(base: str) -> float:
     return sum(values)
 
 
-def chat(base: str, model: str) -> dict[str, Any]:
-    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 24, "temperature": 0}
-    return dict(json.loads(fetch(f"{base}/v1/chat/completions", body)))
+def complete(base: str, model: str) -> dict[str, Any]:
+    body = {"model": model, "prompt": PROMPT, "max_tokens": 24, "temperature": 0}
+    return dict(json.loads(fetch(f"{base}/v1/completions", body)))
 
 
 def answer_text(answer: dict[str, Any]) -> str:
-    return " ".join(str(answer["choices"][0]["message"]["content"]).split())
+    return PROMPT + str(answer["choices"][0]["text"])
 
 
 def pods_of(kube: dict[str, str], model: str) -> list[dict[str, Any]]:
@@ -119,7 +122,7 @@ def ask_replica(pod: dict[str, Any], model: str) -> str:
     if not devices:
         raise DemoError(f"pod {name} got no device environment from the device plugin")
     before = generated_tokens(base)
-    answer = chat(base, model)
+    answer = complete(base, model)
     tokens = int(answer["usage"]["completion_tokens"])
     rose = generated_tokens(base) - before
     if rose != tokens:
@@ -129,6 +132,50 @@ def ask_replica(pod: dict[str, Any], model: str) -> str:
     return f"{vendor:8} node {pod['spec']['nodeName']:8} {devices}  {card['backend']}/{card['dtype']}  {counted}: {answer_text(answer)!r}"
 
 
+def wait(kube: dict[str, str], model: str, clock: Clock) -> None:
+    """Until a model is Ready; each new word about its accuracy is a line."""
+    until, told = time.monotonic() + READY_TIMEOUT_S, ""
+    while True:
+        left = until - time.monotonic()
+        found = json.loads(run(KUBECTL, "get", f"mdep/{model}", "-o", "json", env=kube)).get("status", {})
+        rows = {row["type"]: row for row in found.get("conditions", [])}
+        if rows.get("Ready", {}).get("status") == "True":
+            clock.step(
+                f"mdep/{model} is Ready: {rows['Ready']['message']}, {found['summary']['accuracy']} pairs of device and revision verified"
+            )
+            return
+        said = "; ".join(f"{row['profile']} {row.get('verdict') or 'is under test'}" for row in found.get("accuracy", []))
+        if said and said != told:
+            clock.step(said)
+            told = said
+        if left <= 0:
+            raise DemoError(
+                f"mdep/{model} did not become Ready in {READY_TIMEOUT_S} s\nconditions: {json.dumps(list(rows.values()))}\n"
+                "next: polyfleet-sandbox logs"
+            )
+        # The next change, or a few seconds: kubectl ends either way.
+        foreground.run(
+            (KUBECTL, "wait", f"mdep/{model}", "--for=condition=Ready", f"--timeout={min(left, 3):.0f}s"), env=kube, capture=True, cwd=ROOT
+        )
+
+
+def show_block(kube: dict[str, str], clock: Clock) -> None:
+    """A wrong engine on one vendor: blocked, while the old replica serves on."""
+    clock.step("a mistake: kubectl apply -f examples/bad-accuracy.yaml (a wrong RoPE base on Ascend)")
+    show(KUBECTL, "apply", "-f", "examples/bad-accuracy.yaml", env=kube)
+    said = "jsonpath={.status.conditions[?(@.type=='Promoted')].message}"
+    try:
+        run(
+            KUBECTL, "wait", f"mdep/{MODEL}", "--for=jsonpath={.status.accuracy[?(@.variant=='wrong-rope')].verdict}=Block",
+            f"--timeout={BLOCK_TIMEOUT_S}s", env=kube,
+        )  # fmt: skip
+    except DemoError as error:
+        why = run(KUBECTL, "get", f"mdep/{MODEL}", "-o", said, env=kube)
+        raise DemoError(f"the wrong engine was not blocked in {BLOCK_TIMEOUT_S} s: {error}\nPromoted: {why}") from None
+    clock.step("blocked: " + run(KUBECTL, "get", f"mdep/{MODEL}", "-o", said, env=kube))
+    show(KUBECTL, "get", f"mdep/{MODEL}", env=kube)
+
+
 def up(clock: Clock) -> None:
     clock.step("cluster: polyfleet-sandbox up (a first run builds Kubernetes from source: 8 to 10 minutes on two cores)")
     show(SANDBOX, "up", "--fleet", "three-vendors")
@@ -136,36 +183,34 @@ def up(clock: Clock) -> None:
     kube = {**os.environ, "KUBECONFIG": kubeconfig}
     clock.step("chart: helm upgrade --install polyfleet charts/polyfleet")
     install.install(Path(kubeconfig))
-    clock.step("models: kubectl apply -f examples/smol.yaml -f examples/three-vendors.yaml")
-    show(KUBECTL, "apply", "-f", "examples/smol.yaml", "-f", "examples/three-vendors.yaml", env=kube)
-    for model in ("smol", "three-vendors"):
-        try:
-            run(KUBECTL, "wait", f"--timeout={READY_TIMEOUT_S}s", "--for=condition=Ready", f"mdep/{model}", env=kube)
-        except DemoError as error:
-            why = run(KUBECTL, "get", f"mdep/{model}", "-o", "jsonpath={.status.conditions}", env=kube)
-            raise DemoError(
-                f"mdep/{model} did not become Ready in {READY_TIMEOUT_S} s: {error}\nconditions: {why}\nnext: polyfleet-sandbox logs"
-            ) from None
-        clock.step(f"mdep/{model} is Ready")
-    placed = json.loads(run(KUBECTL, "get", "mdep/smol", "-o", "json", env=kube))["status"]["placements"]
-    for row in placed:
-        print(f"           smol runs on {row['profile']} at {row['hourlyCost']} per hour: {row['reason']} ({row['message']})")
-    clock.step("one completion from every vendor's replica of three-vendors")
-    pods = pods_of(kube, "three-vendors")
+    clock.step("models: kubectl apply -f examples/smol.yaml -f examples/three-vendors-tiny.yaml")
+    show(KUBECTL, "apply", "-f", "examples/smol.yaml", "-f", "examples/three-vendors-tiny.yaml", env=kube)
+    print(
+        "           Nothing serves yet: each kind of device first answers golden prompts, and its log-probabilities are compared with the"
+    )
+    print("           reference's (sandbox/policy.yaml has the numbers). Watch it elsewhere: kubectl get mdep,accr -w", flush=True)
+    wait(kube, MODEL, clock)
+    show(KUBECTL, "get", "accr", "-l", f"polyfleet.io/deployment={MODEL}", env=kube)
+    clock.step(f"one completion from every vendor's replica of {MODEL}")
+    pods = pods_of(kube, MODEL)
     for pod in pods:
-        print("           " + ask_replica(pod, "three-vendors"), flush=True)
+        print("           " + ask_replica(pod, MODEL), flush=True)
     vendors = sorted({p["metadata"]["labels"]["polyfleet.io/vendor"] for p in pods})
     if len(vendors) < 3:
         raise DemoError(f"replicas of three vendors were expected, found {', '.join(vendors)}")
-    endpoint = run(SANDBOX, "url", "mdep/three-vendors").strip()
-    answer = chat(endpoint, "three-vendors")
+    endpoint = run(SANDBOX, "url", f"mdep/{MODEL}").strip()
+    answer = complete(endpoint, MODEL)
     clock.step(f"through the model's endpoint {endpoint}/v1: {answer_text(answer)!r}")
+    show_block(kube, clock)
     print()
-    show(KUBECTL, "get", "mdep,apool,hwp", env=kube)
+    show(KUBECTL, "get", "mdep,accr,apool,hwp", env=kube)
     print(f"\nThe cluster stays up. Try:\n  export KUBECONFIG={os.path.relpath(kubeconfig, ROOT)} PATH=.venv/bin:$PATH")
-    print("  kubectl get pods -o wide -L polyfleet.io/vendor        # pods of containerd, pinned by the plan")
-    print("  kubectl scale mdep smol --replicas=3; kubectl get mdep -w")
-    print("  kubectl get mdep three-vendors -o yaml                  # why here, why not there\nmake demo-down ends it.")
+    print("  kubectl get mdep smol -w                                # a larger model: its check takes some minutes")
+    print("  kubectl describe accr                                   # every gate with its numbers")
+    print("  kubectl get pods -o wide -L polyfleet.io/vendor         # pods of containerd, pinned by the plan")
+    print(f"  kubectl get mdep {MODEL} -o yaml                          # why here, why not there")
+    print("  polyfleet-sandbox fault node/ppu-0 rope-base=100        # a node that computes wrongly: its next replica stays out")
+    print("make demo-down ends it.")
     clock.step("done")
 
 

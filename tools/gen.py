@@ -2,8 +2,8 @@
 
 Sources → results: pydantic models → crds/, the chart's copy of them, docs/reference/ and the FleetPolicy part of the values
 schema; hwprofiles/shipped → the chart's copy and the tables of docs/hardware.md; the device plugin's .proto → its Python module; the
-chart's values model → values.schema.json; the list of stages and rooms → docs/img/architecture.svg. `--check` also lints the chart with
-the real helm where the sandbox's binaries are built.
+chart's values model → values.schema.json; the list of stages and rooms → docs/img/architecture.svg; tools/golden_inputs/ → the built-in
+golden set. `--check` also lints the chart with the real helm where the sandbox's binaries are built.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import chart_values, draw_architecture, gen_crds, gen_hardware, gen_reference
+from tools import chart_values, draw_architecture, gen_crds, gen_hardware, gen_reference, make_golden
 from tools.paths import ROOT
 
 Files = dict[Path, str]
@@ -58,6 +58,7 @@ GENERATORS: tuple[Callable[[], Files], ...] = (
     protocol,
     draw_architecture.generate,
     gen_hardware.generate,
+    make_golden.generate,
 )
 OWNED = ("crds", "charts/polyfleet/files/crds", "charts/polyfleet/files/profiles", "docs/reference")
 

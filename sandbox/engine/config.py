@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from sandbox.engine.faults import Fault, FaultError
+from sandbox.engine.faults import parse as parse_fault
 from sandbox.engine.numerics import Dtype
 
 Backend = Literal["llamacpp", "numpy", "byte"]
@@ -78,6 +80,9 @@ class Config:
     max_queue: int
     shutdown_seconds: float
     seed: int | None
+    faults: tuple[Fault, ...] = ()
+    fault_file: Path | None = None  # of this replica's node: one fault a line
+    replica: str = ""  # this replica's own name, for the trigger `replica`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,6 +110,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     parser.add_argument("--gpu-memory-utilization", type=_fraction, default=0.9, help="accepted; the cache is sized by blocks")
     parser.add_argument("--seed", type=_integer(0, (1 << 63) - 1), help="accepted; a request's own seed counts")
     parser.add_argument("--max-queue", type=_integer(0, 65536), default=256, help="waiting requests before 429")
+    parser.add_argument(
+        "--fault", action="append", default=[], type=_fault, help="a deliberate difference; python -m sandbox.engine.faults list"
+    )
     parser.add_argument("--shutdown-timeout", type=float, default=25.0, help="seconds to finish running requests after SIGTERM")
     for flag, values in _WITHOUT_EFFECT.items():
         if values:
@@ -142,6 +150,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         max_queue=args.max_queue,
         shutdown_seconds=args.shutdown_timeout,
         seed=args.seed,
+        faults=tuple(args.fault),
+        fault_file=Path(environ["POLYFLEET_FAULT_FILE"]) if environ.get("POLYFLEET_FAULT_FILE") else None,
+        replica=environ.get("POLYFLEET_REPLICA") or environ.get("HOSTNAME", ""),
     )
 
 
@@ -160,6 +171,13 @@ def devices(environ: Mapping[str, str]) -> dict[str, str]:
 
 def default_weights() -> Path | None:
     return DEFAULT_WEIGHTS if os.path.exists(DEFAULT_WEIGHTS) else None
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _integer(low: int, high: int) -> _Integer:

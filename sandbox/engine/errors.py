@@ -20,5 +20,12 @@ class RequestError(Exception):
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    kinds = {400: "BadRequestError", 404: "NotFoundError", 413: "BadRequestError", 429: "RateLimitError", 503: "ServiceUnavailableError"}
+    kinds = {
+        400: "BadRequestError",
+        403: "PermissionDeniedError",
+        404: "NotFoundError",
+        413: "BadRequestError",
+        429: "RateLimitError",
+        503: "ServiceUnavailableError",
+    }
     return {"error": {"message": message, "type": kinds.get(status, "InternalServerError"), "param": param, "code": status}}

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.engine import byte_model, paced
-from sandbox.engine.backend import Backend
 from sandbox.engine.config import Config
+from sandbox.engine.faults import switched
+from sandbox.engine.faults.control import Computes, FaultControl
 from sandbox.engine.gguf_weights import GgufFile, WeightsError
 from sandbox.engine.kv_blocks import BlockPool
 from sandbox.engine.llamacpp import LlamaCppBackend
 from sandbox.engine.numerics import Numerics
-from sandbox.engine.numpy_llama import NumpyLlama, load_gguf
+from sandbox.engine.numpy_llama import LlamaWeights, load_gguf
 from sandbox.engine.scheduled_backend import ScheduledBackend
 from sandbox.engine.scheduler import Limits
 from sandbox.engine.server import Engine
@@ -30,17 +31,18 @@ CACHE_TOKENS_32, CACHE_TOKENS_16 = 2064, 4112  # one block more than one and two
 
 
 async def build(config: Config, threads: int) -> Engine:
-    """Loads everything; takes seconds, never blocks the event loop."""
+    """Loads everything; takes seconds, never blocks the event loop. Raises WeightsError, FaultError."""
     if config.backend == "byte":
         return await _started(_byte_engine(config))
     path = find(config.weights)
     if config.backend == "llamacpp" and not config.paced:
         tokenizer = await run_in_daemon(lambda: _tokenizer(path), "tokenizer-load")
+        faults = _faults(config, tokenizer, "elsewhere")
         context = config.context or CONTEXT
         backend = LlamaCppBackend(
             path, tokenizer, context=context, max_sequences=config.max_sequences or SEQUENCES, max_queue=config.max_queue, threads=threads
         )
-        return await _started(Engine(tokenizer, backend, context))
+        return await _started(Engine(faults.reading, backend, context, faults))
     return await _started(await run_in_daemon(lambda: _gguf_engine(config, path), "tokenizer-load"))
 
 
@@ -64,12 +66,12 @@ def _byte_engine(config: Config) -> Engine:
     if config.context is not None and config.context > byte_model.CONTEXT:
         raise WeightsError(f"--max-model-len {config.context}: the byte model has a context of {byte_model.CONTEXT}")
     context, numerics = config.context or byte_model.CONTEXT, Numerics(config.dtype)
-    pool = _pool(config, context, 64 * byte_model.CONTEXT)
+    pool, faults = _pool(config, context, 64 * byte_model.CONTEXT), _faults(config, tokenizer, "here")
 
     def make() -> StepModel:
-        return NumpyLlama(byte_model.load(numerics), numerics, pool.count, pool.size)
+        return _model(byte_model.load(numerics), numerics, pool, faults)
 
-    return Engine(tokenizer, _scheduled(config, make, pool, Limits(16, 512), tokenizer), context)
+    return _engine(config, make, pool, Limits(16, 512), faults, context)
 
 
 def _gguf_engine(config: Config, path: Path) -> Engine:
@@ -83,13 +85,14 @@ def _gguf_engine(config: Config, path: Path) -> Engine:
     if context > trained:
         raise WeightsError(f"--max-model-len {context}: the model was trained for {trained}")
     pool = _pool(config, context, CACHE_TOKENS_32 if config.dtype == "fp32" else CACHE_TOKENS_16)
+    faults = _faults(config, tokenizer, "here")
 
     def make() -> StepModel:
         weights = load_gguf(file, numerics, context)
         file.close()
-        return NumpyLlama(weights, numerics, pool.count, pool.size)
+        return _model(weights, numerics, pool, faults)
 
-    return Engine(tokenizer, _scheduled(config, make, pool, Limits(SEQUENCES, NUMPY_TOKENS), tokenizer), context)
+    return _engine(config, make, pool, Limits(SEQUENCES, NUMPY_TOKENS), faults, context)
 
 
 def _paced_engine(config: Config, tokenizer: Tokenizer) -> Engine:
@@ -97,12 +100,25 @@ def _paced_engine(config: Config, tokenizer: Tokenizer) -> Engine:
     pool = _pool(config, context, paced.CACHE_TOKENS)
     filler = tokenizer.encode(paced.FILLER.decode())
     limits = Limits(paced.MAX_SEQUENCES, paced.MAX_TOKENS_PER_ITERATION)
-    return Engine(tokenizer, _scheduled(config, lambda: paced.PacedModel(tokenizer.vocab, filler), pool, limits, tokenizer), context)
+    faults = _faults(config, tokenizer, "elsewhere")
+    return _engine(config, lambda: paced.PacedModel(tokenizer.vocab, filler), pool, limits, faults, context)
 
 
-def _scheduled(config: Config, make: Callable[[], StepModel], pool: BlockPool, limits: Limits, tokenizer: Tokenizer) -> Backend:
+def _engine(config: Config, make: Callable[[], StepModel], pool: BlockPool, limits: Limits, faults: FaultControl, context: int) -> Engine:
     limits = Limits(config.max_sequences or limits.max_sequences, config.max_batched_tokens or limits.max_tokens)
-    return ScheduledBackend(make, pool, limits, tokenizer.end_ids, max_queue=config.max_queue)
+    backend = ScheduledBackend(make, pool, limits, faults.reading.end_ids, max_queue=config.max_queue)
+    faults.ends(backend.end_at)
+    return Engine(faults.reading, backend, context, faults)
+
+
+def _faults(config: Config, tokenizer: Tokenizer, computes: Computes) -> FaultControl:
+    return FaultControl(tokenizer, config.faults, file=config.fault_file, replica=config.replica, computes=computes)
+
+
+def _model(weights: LlamaWeights, numerics: Numerics, pool: BlockPool, faults: FaultControl) -> StepModel:
+    model, settled = switched.build(weights, numerics, pool.count, pool.size, faults.argued)
+    faults.attach(model, settled)
+    return model
 
 
 def _pool(config: Config, context: int, tokens: int) -> BlockPool:

@@ -2,7 +2,7 @@
 
 One iteration takes a ragged batch: all tokens go through the matrices together (the weights are read once), attention runs per
 sequence over that sequence's cache blocks. Each operation is a method of its own that rounds its result to the number format,
-so that a deliberately wrong device is a subclass that overrides one method.
+so that a deliberately wrong device is a subclass that overrides one method (`faults/`).
 """
 
 from __future__ import annotations
@@ -104,14 +104,15 @@ class LlamaWeights:
 class NumpyLlama:
     """A `StepModel`. Not for two threads at once: the scheduler's thread owns it."""
 
-    def __init__(self, weights: LlamaWeights, numerics: Numerics, blocks: int, block_size: int) -> None:
+    def __init__(self, weights: LlamaWeights, numerics: Numerics, blocks: int, block_size: int, beside: NumpyLlama | None = None) -> None:
+        """`beside`: another model of the same shape and number format, whose cache this one reads and writes instead of its own."""
         self.config, self.weights, self.numerics = weights.config, weights, numerics
         self.block_size = block_size
         config = weights.config
         shape = (config.layers, blocks, block_size, config.kv_heads, config.head_dim)
         # zeros are not touched before use, so an unused part of the pool costs no memory
-        self._keys: Stored = np.zeros(shape, numerics.storage)
-        self._values: Stored = np.zeros(shape, numerics.storage)
+        self._keys: Stored = np.zeros(shape, numerics.storage) if beside is None else beside._keys
+        self._values: Stored = np.zeros(shape, numerics.storage) if beside is None else beside._values
         self._cos, self._sin = rope_tables(config)
 
     @property
@@ -124,16 +125,21 @@ class NumpyLlama:
         for index, layer in enumerate(self.weights.layers):
             x = self.residual(x, self.attention(index, layer, self.norm(x, layer.attn_norm), positions, batch))
             x = self.residual(x, self.feed_forward(layer, self.norm(x, layer.ffn_norm)))
+            x = self.layer_output(index, x)
         return self.norm(x, self.weights.output_norm)
 
     def logits(self, hidden: F32) -> F32:
+        return self.numerics.round(self.head(hidden))
+
+    # The operations, one method each.
+
+    def head(self, hidden: F32) -> F32:
+        """Logits before they are rounded."""
         out: F32 = np.empty((len(hidden), self.config.vocab), np.float32)
         for low in range(0, self.config.vocab, HEAD_ROWS):
             high = min(low + HEAD_ROWS, self.config.vocab)
             np.matmul(hidden, self.weights.embedding.slice(low, high).T, out=out[:, low:high])
-        return self.numerics.round(out)
-
-    # The operations, one method each.
+        return out
 
     def embed(self, ids: np.ndarray[Any, np.dtype[np.int64]]) -> F32:
         return self.numerics.round(self.weights.embedding.take(ids))
@@ -147,6 +153,10 @@ class NumpyLlama:
 
     def residual(self, x: F32, change: F32) -> F32:
         return self.numerics.round(x + change)
+
+    def layer_output(self, index: int, x: F32) -> F32:
+        """What layer `index` hands on. A right device hands on what it computed."""
+        return x
 
     def rope(self, x: F32, positions: np.ndarray[Any, Any]) -> F32:
         """Rotates each pair of x [token, head, dim] by position times the pair's frequency."""
@@ -201,15 +211,24 @@ class NumpyLlama:
         group = heads // kv_heads
         grouped = q.reshape(tokens, kv_heads, group, dim).transpose(1, 2, 0, 3).reshape(kv_heads, group * tokens, dim)
         scores = grouped @ keys.transpose(0, 2, 1)
-        scores *= np.float32(dim**-0.5)
+        scores *= self.score_scale
         scores = self.numerics.round(scores).reshape(kv_heads, group, tokens, length)
-        if tokens > 1:
-            np.putmask(scores, np.broadcast_to(np.arange(length) > (chunk.start + np.arange(tokens))[:, None], scores.shape), -np.inf)
+        hidden = self.hidden_keys(chunk.start, tokens, length)
+        if hidden is not None:
+            np.putmask(scores, np.broadcast_to(hidden, scores.shape), -np.inf)
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
         mixed = self.numerics.round(self.numerics.round(scores).reshape(kv_heads, group * tokens, length) @ values)
         return mixed.reshape(kv_heads, group, tokens, dim).transpose(2, 0, 1, 3).reshape(tokens, heads, dim)
+
+    @property
+    def score_scale(self) -> np.float32:
+        return np.float32(self.config.head_dim**-0.5)
+
+    def hidden_keys(self, start: int, tokens: int, length: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """[token, key]: True where the query at position start + token must not see the key; None where all see all."""
+        return None if tokens == 1 else np.arange(length) > (start + np.arange(tokens))[:, None]
 
     def activation(self, gate: F32) -> F32:
         with np.errstate(over="ignore"):  # exp of a large negative gate is infinite, and x / inf is the right zero

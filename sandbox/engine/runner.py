@@ -17,6 +17,7 @@ from aiohttp import web
 
 from sandbox.engine.config import Config, devices
 from sandbox.engine.factory import build
+from sandbox.engine.faults import FaultError
 from sandbox.engine.gguf_weights import WeightsError
 from sandbox.engine.metrics import EngineMetrics
 from sandbox.engine.server import EngineServer, Identity
@@ -66,7 +67,7 @@ async def _load_and_wait(server: EngineServer, config: Config, threads: int, sto
         return 0
     try:
         engine = loading.result()
-    except WeightsError as error:
+    except (WeightsError, FaultError) as error:
         log.error("%s", error)
         return 1
     server.ready(engine)

@@ -58,6 +58,7 @@ class ScheduledBackend:
         model = await run_in_daemon(make, "engine-load")
         scheduler = Scheduler(model, self._pool, self._limits, self._end_ids, self._clock)
         self._scheduler = scheduler
+        scheduler.end_ids = self._end_ids  # as told while the model was loading
         self._thread = threading.Thread(target=self._work, args=(scheduler,), name="engine-scheduler", daemon=True)
         self._thread.start()
 
@@ -97,6 +98,12 @@ class ScheduledBackend:
             self._inbox.append(run)
             self._wake.notify()
         return stream
+
+    def end_at(self, end_ids: frozenset[int]) -> None:
+        """From now on these tokens end an answer."""
+        self._end_ids = end_ids
+        if self._scheduler is not None:
+            self._scheduler.end_ids = end_ids
 
     def load(self) -> Load:
         if self._scheduler is None:

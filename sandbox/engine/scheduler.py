@@ -47,6 +47,7 @@ class Run:
     scored: list[TokenLogprobs] = field(default_factory=list)
     started: bool = False
     aborted: bool = False
+    number: int = 0
 
     @property
     def pending(self) -> int:
@@ -59,10 +60,11 @@ class Run:
 
 class Scheduler:
     def __init__(self, model: StepModel, pool: BlockPool, limits: Limits, end_ids: frozenset[int], clock: Callable[[], float]) -> None:
-        self._model, self._pool, self._limits, self._end_ids, self._clock = model, pool, limits, end_ids, clock
+        self._model, self._pool, self._limits, self._clock = model, pool, limits, clock
+        self.end_ids = end_ids  # may be set from another thread
         self.waiting: deque[Run] = deque()
         self.running: list[Run] = []
-        self._prefix_queries = self._prefix_hits = self._preemptions = 0
+        self._prefix_queries = self._prefix_hits = self._preemptions = self._added = 0
 
     @property
     def busy(self) -> bool:
@@ -70,6 +72,7 @@ class Scheduler:
 
     def add(self, run: Run) -> None:
         run.tokens = list(run.job.prompt)
+        run.number, self._added = self._added, self._added + 1
         self.waiting.append(run)
 
     def load(self) -> Load:
@@ -159,7 +162,9 @@ class Scheduler:
 
     def _chunk(self, run: Run, count: int) -> Chunk:
         prefill = run.generated == 0 or run.pending > 1
-        return Chunk(tuple(run.tokens[run.computed : run.computed + count]), run.computed, tuple(run.blocks), run.cached, prefill)
+        tokens = tuple(run.tokens[run.computed : run.computed + count])
+        logprobs = run.job.sampling.logprobs is not None or run.job.sampling.prompt_logprobs is not None
+        return Chunk(tokens, run.computed, tuple(run.blocks), run.cached, prefill, run.number, logprobs)
 
     def _publish(self, run: Run) -> None:
         if run.computed // self._pool.size > len(run.digests):
@@ -200,7 +205,7 @@ class Scheduler:
         token = choose(logits, sampling, run.rng)
         run.tokens.append(token)
         run.emit(Token(token, None if sampling.logprobs is None else describe(logits, token, sampling.logprobs)))
-        if token in self._end_ids and not sampling.ignore_eos:
+        if token in self.end_ids and not sampling.ignore_eos:
             self._finish(run, "stop")
         elif token in sampling.stop_token_ids:
             self._finish(run, "stop", token)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import time
@@ -20,6 +21,8 @@ from aiohttp import web
 from sandbox.engine.answer import Answer, Piece
 from sandbox.engine.backend import Backend, BackendError, EventStream, Job, QueueFullError, Sampling
 from sandbox.engine.errors import RequestError, error_body
+from sandbox.engine.faults.control import FaultControl
+from sandbox.engine.faults.switches import FaultError
 from sandbox.engine.metrics import EngineMetrics, RequestMeter
 from sandbox.engine.protocol import Asked, Ids, parse_chat, parse_completion, parse_ids, parse_json, parse_messages
 from sandbox.engine.responses import Shaper
@@ -40,6 +43,7 @@ class Engine:
     tokenizer: Tokenizer
     backend: Backend
     context: int
+    faults: FaultControl | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class EngineServer:
                 web.post("/v1/chat/completions", self.chat_completions),
                 web.post("/tokenize", self.tokenize),
                 web.post("/detokenize", self.detokenize),
+                web.get("/sandbox/fault", self.get_fault),
+                web.post("/sandbox/fault", self.set_fault),
             ]
         )
         return app
@@ -103,6 +109,8 @@ class EngineServer:
         state, message = self._state()
         if state != "ready" or self.engine is None:
             raise RequestError(message, status=503, retry_after_seconds=RETRY_AFTER_SECONDS)
+        if self.engine.faults is not None:
+            self.engine.faults.refresh()
         return self.engine
 
     async def health(self, _: web.Request) -> web.Response:
@@ -131,12 +139,12 @@ class EngineServer:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         engine = self._loaded()
-        body = await self._body(request)
+        body = _filled(engine, await self._body(request))
         return await self._answer(request, engine, parse_completion(body, engine.tokenizer.vocab))
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         engine = self._loaded()
-        return await self._answer(request, engine, parse_chat(await self._body(request)))
+        return await self._answer(request, engine, parse_chat(_filled(engine, await self._body(request))))
 
     async def tokenize(self, request: web.Request) -> web.Response:
         engine = self._loaded()
@@ -158,6 +166,31 @@ class EngineServer:
         engine = self._loaded()
         ids = parse_ids((await self._body(request)).get("tokens"), "tokens", engine.tokenizer.vocab)
         return web.json_response({"prompt": decode(engine.tokenizer, ids)})
+
+    async def get_fault(self, request: web.Request) -> web.Response:
+        return web.json_response(self._control(request).told())
+
+    async def set_fault(self, request: web.Request) -> web.Response:
+        """Replaces the faults that calls set: `{"faults": ["rope-base=5e3@share=0.05"]}`, `[]` for none. From this machine only."""
+        control = self._control(request)
+        faults = (await self._body(request)).get("faults")
+        if not isinstance(faults, list) or not all(isinstance(each, str) for each in faults):
+            raise RequestError('faults: must be a list of strings such as ["rope-base=5e3"]', param="faults")
+        try:
+            control.call(faults)
+        except FaultError as error:
+            raise RequestError(str(error), param="faults") from error
+        return web.json_response(control.told())
+
+    def _control(self, request: web.Request) -> FaultControl:
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        if not peer or not ipaddress.ip_address(peer[0]).is_loopback:
+            message = f"{request.path}: only from this machine (the container's own 127.0.0.1); see polyfleet-sandbox fault --help"
+            raise RequestError(message, status=403)
+        engine = self._loaded()
+        if engine.faults is None:
+            raise RequestError(f"{request.path}: this engine takes no faults", status=404)
+        return engine.faults
 
     async def _body(self, request: web.Request) -> dict[str, Any]:
         body = parse_json(await request.read())
@@ -230,6 +263,10 @@ class EngineServer:
         with contextlib.suppress(ConnectionResetError):
             await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def _filled(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
+    return body if engine.faults is None else engine.faults.reading.fill(body)
 
 
 async def _encode(tokenizer: Tokenizer, text: str, field: str) -> list[int]:

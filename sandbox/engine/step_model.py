@@ -18,7 +18,8 @@ class Chunk:
     """The tokens that one sequence contributes to an iteration.
 
     `start` is the position of the first of them; everything before it lies in the cache `blocks` already. `cached_tokens` of
-    these came from another request's prefix. `prefill` is false for the single new token of a running sequence.
+    these came from another request's prefix. `prefill` is false for the single new token of a running sequence. `request` counts the
+    requests in order of arrival; `logprobs`: its client asked for log-probabilities. A right model looks at neither.
     """
 
     tokens: tuple[int, ...]
@@ -26,6 +27,8 @@ class Chunk:
     blocks: tuple[int, ...]
     cached_tokens: int
     prefill: bool
+    request: int = 0
+    logprobs: bool = False
 
 
 class StepModel(Protocol):

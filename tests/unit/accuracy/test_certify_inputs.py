@@ -1,0 +1,251 @@
+"""Endpoints that misbehave, and inputs that do not fit: each ends in the reason that is documented for it, and none of them in Promote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from accuracy.certify import Job, Outcome, certify
+from accuracy.golden import digest
+from accuracy.http import client as http
+from accuracy.http.endpoint import Endpoint
+from accuracy.types import Fingerprint, GoldenSet, Mode, Reason, Verdict
+from tests.unit.accuracy.servers import (
+    NOW,
+    REFERENCE,
+    Before,
+    Seen,
+    Spoiler,
+    engine,
+    golden,
+    handlers,
+    policy,
+    record,
+    run,
+    scoring,
+    served,
+)
+
+BF16 = "--dtype=bf16"
+Rows = list[dict[str, dict[str, Any]] | None]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LOST_PAUSE_S", 0.0)
+
+
+def certified(*, spoil: Spoiler | None = None, before: Before | None = None, **changed: Any) -> Outcome:
+    async def main() -> Outcome:
+        async with engine(BF16, spoil=spoil, before=before) as candidate:
+            return await run(candidate.url, **{"record": made, **changed})
+
+    made = record()
+    outcome = asyncio.run(main())
+    assert outcome.decision.verdict is not Verdict.PROMOTE
+    return outcome
+
+
+def spoilt(change: Callable[[Rows, Seen], Any]) -> Spoiler:
+    """Changes the scores of golden prompts in place."""
+
+    def spoil(seen: Seen) -> Any:
+        if not scoring(seen.asked):
+            return None
+        other = change(seen.answer["choices"][0]["prompt_logprobs"], seen)
+        return seen.answer if other is None else other
+
+    return spoil
+
+
+def last(rows: Rows, value: Any) -> None:
+    """The log-probability of the last token that was sent."""
+    row = rows[-1]
+    assert row is not None
+    row[next(iter(row))]["logprob"] = value
+
+
+def fewer(rows: Rows) -> None:
+    for row in rows:
+        for entry in list((row or {}).values())[2:]:
+            entry["logprob"] = -9999.0
+
+
+def other_ids(rows: Rows) -> None:
+    for n, row in enumerate(rows):
+        rows[n] = {str(int(key) + 1000): value for key, value in (row or {}).items()}
+
+
+def failing(message: str, wanted: Callable[[int], bool] = lambda n: True) -> Spoiler:
+    def spoil(seen: Seen) -> Any:
+        if scoring(seen.asked) and wanted(seen.number):
+            return web.json_response({"error": {"message": message}}, status=500)
+        return None
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "verdict", "reason", "code"),
+    [
+        (spoilt(lambda rows, _: last(rows, None)), Verdict.BLOCK, Reason.HARD_FAULT, "NonFinite"),
+        (spoilt(lambda rows, _: last(rows, "NaN")), Verdict.BLOCK, Reason.HARD_FAULT, "NonFinite"),
+        (spoilt(lambda rows, _: last(rows, 0.7)), Verdict.BLOCK, Reason.HARD_FAULT, "PositiveLogprob"),
+        (failing("Out of range float values are not JSON compliant"), Verdict.BLOCK, Reason.HARD_FAULT, "NonFinite"),
+        (failing("engine core died"), Verdict.BLOCK, Reason.HARD_FAULT, "ServerError"),
+        (spoilt(lambda rows, _: fewer(rows)), Verdict.BLOCK, Reason.HARD_FAULT, "KlAboveLimit"),
+        (spoilt(lambda rows, _: rows.clear()), Verdict.BLOCK, Reason.HARD_FAULT, "MissingLogprob"),
+        (spoilt(lambda *_: {"choices": []}), Verdict.BLOCK, Reason.HARD_FAULT, "EmptyReply"),
+        (spoilt(lambda *_: web.Response(text="<html>busy</html>")), Verdict.BLOCK, Reason.HARD_FAULT, "EmptyReply"),
+        (spoilt(lambda rows, _: other_ids(rows)), Verdict.INCONCLUSIVE, Reason.CAPABILITY_MISSING, "positions"),
+        (lambda s: {**s.answer, "model": "other"} if "model" in s.answer else None, Verdict.BLOCK, Reason.CONTRACT_MISMATCH, "other"),
+    ],
+    ids=["null", "NaN", "positive", "500-nan", "500", "sentinels", "empty", "no-choices", "garbage", "other-ids", "other-model"],
+)  # fmt: skip
+def test_bad_answers_of_the_candidate(spoil: Spoiler, verdict: Verdict, reason: Reason, code: str) -> None:
+    found = certified(spoil=spoil)
+    assert (found.decision.verdict, found.decision.reason) == (verdict, reason), found.decision.message
+    assert code in found.decision.message
+    assert found.decision.prompts <= 16
+
+
+def test_a_failure_that_does_not_repeat_is_a_bad_prompt_and_no_hard_fault() -> None:
+    found = certified(spoil=failing("a hiccup", lambda n: n % 9 == 4), policy=policy(max_prompts=24))
+    bad = [s for s in found.report.samples if s.intermittent]
+    assert bad
+    assert {(s.intermittent, s.hard) for s in bad} == {("ServerError", "")}
+    assert all(s.d_kl is not None for s in bad), "the answer that came has numbers"
+    assert "Intermittent" in {s.code for s in found.report.suspects}
+
+
+async def hangs(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    if scoring(asked):
+        await asyncio.Event().wait()
+    return None
+
+
+async def redirects(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"})
+
+
+async def forbids(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    return web.json_response({"error": "no key"}, status=401)
+
+
+async def refuses(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    return web.json_response({"error": {"message": "too long"}}, status=400) if scoring(asked) else None
+
+
+async def half_a_stream(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    chunk = {"choices": [{"text": "a", "delta": {"content": "a"}}]}
+    return web.Response(text=f"data: {json.dumps(chunk)}\n\n", content_type="text/event-stream") if asked.get("stream") else None
+
+
+async def tells_nothing(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+    wants = {"logprobs", "top_logprobs", "prompt_logprobs"} & set(asked)
+    return web.json_response({"error": {"message": "logprobs are not supported"}}, status=400) if wants else None
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "verdict"),
+    [
+        (hangs, Reason.CANDIDATE_UNAVAILABLE, Verdict.INCONCLUSIVE),
+        (redirects, Reason.CANDIDATE_UNAVAILABLE, Verdict.INCONCLUSIVE),
+        (forbids, Reason.CANDIDATE_UNAVAILABLE, Verdict.INCONCLUSIVE),
+        (refuses, Reason.CAPABILITY_MISSING, Verdict.INCONCLUSIVE),
+        (tells_nothing, Reason.CAPABILITY_MISSING, Verdict.INCONCLUSIVE),
+        (half_a_stream, Reason.CONTRACT_MISMATCH, Verdict.BLOCK),
+    ],
+)
+def test_a_candidate_that_does_not_answer_as_asked(before: Before, reason: Reason, verdict: Verdict) -> None:
+    found = certified(before=before, timeout_s=0.3)
+    assert (found.decision.verdict, found.decision.reason) == (verdict, reason), found.decision.message
+    assert not found.report.samples
+
+
+def test_something_else_than_an_engine() -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>It works</html>", content_type="text/html")
+
+    async def closes(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async def main() -> None:
+        for handler, reason in ((page, Reason.CAPABILITY_MISSING), (closes, Reason.CANDIDATE_UNAVAILABLE)):
+            async with served(handlers({"/{any:.*}": handler})) as url:
+                found = await run(url, record=made)
+            assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, reason)
+        found = await run(url, record=made)  # nobody listens there any more
+        assert found.decision.reason is Reason.CANDIDATE_UNAVAILABLE
+
+    made = record()
+    asyncio.run(main())
+
+
+def test_answers_faster_than_any_model_come_from_no_model() -> None:
+    async def main() -> None:
+        async with engine(BF16) as candidate:
+            job = Job(policy(), (golden(64),), (Endpoint(candidate.url),), record=made)
+            found = await certify(job, clock=lambda: 0.0, now=NOW)  # a clock that stands still: all in no time
+            assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, Reason.CAPABILITY_MISSING)
+            assert "faster" in found.decision.message
+
+    made = record()
+    asyncio.run(main())
+
+
+def test_a_reference_that_disappears_while_it_is_captured() -> None:
+    async def goes(path: str, asked: dict[str, Any]) -> web.StreamResponse | None:
+        if scoring(asked):
+            scored.append(path)
+        return web.json_response({"error": "gone"}, status=403) if len(scored) > 3 else None
+
+    async def main() -> Outcome:
+        async with engine(*REFERENCE, before=goes) as reference, engine(BF16) as candidate:
+            return await run(candidate.url, reference=Endpoint(reference.url, name="reference"))
+
+    scored: list[str] = []
+    found = asyncio.run(main())
+    assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, Reason.REFERENCE_UNAVAILABLE)
+    assert "reference" in found.decision.message
+
+
+def test_the_record_must_be_fresh_of_this_reference_and_of_these_prompts() -> None:
+    made = record()
+    items = tuple(replace(i, id=f"new-{i.id}") for i in golden(8).items)
+    cases: list[tuple[dict[str, Any], Reason]] = [
+        ({"record": replace(made, made="2026-01-01T00:00:00Z")}, Reason.GOLDEN_STALE),
+        (
+            {"record": replace(made, fingerprint=Fingerprint(driver="1")), "reference_fingerprint": Fingerprint(driver="2")},
+            Reason.GOLDEN_STALE,
+        ),
+        ({"golden": (GoldenSet("other", digest(items), items),)}, Reason.GOLDEN_STALE),
+        ({"record": None}, Reason.REFERENCE_MISSING),
+        ({"candidates": ()}, Reason.CANDIDATE_UNAVAILABLE),
+        ({"modalities": ("Text", "Image")}, Reason.CAPABILITY_MISSING),
+        ({"policy": policy(modes=(Mode.TEXT_ONLY,))}, Reason.CAPABILITY_MISSING),
+        ({"resume": "{}"}, Reason.PENDING),
+    ]
+    for changed, reason in cases:
+        found = certified(**changed)
+        assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, reason), found.decision.message
+        assert not found.report.samples
+
+
+def test_requests_that_differ_are_nobodys_breach() -> None:
+    made = record()
+    assert made.facts is not None
+    for facts in (
+        replace(made.facts, items=tuple(replace(i, route="text") for i in made.facts.items)),
+        replace(made.facts, sampling={"temperature": 0.7}),
+    ):
+        found = certified(record=replace(made, facts=facts))
+        assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, Reason.INPUTS_DIFFER), found.decision.message
