@@ -44,6 +44,10 @@ verify: .venv/.ready ## fail if anything generated differs from its source; char
 bench: .venv/.ready ## record speed and memory as ratios and counts (bench/results)
 	@$(PY) -m bench.run
 
+bench-accuracy: .venv/.ready ## the accuracy gate judged: operating characteristics, gates in use elsewhere, docs/benchmarks-accuracy.md
+	@$(PY) -m bench.accuracy suite
+	@$(PY) -m bench.accuracy report
+
 bench-placement: .venv/.ready ## the placer judged: targets, peers, tables in docs/benchmarks.md (hours); QUICK=1 a subset (minutes)
 	@$(PY) -m bench.placement install
 	@$(PY) -m bench.placement suite $(if $(QUICK),--quick)
@@ -56,4 +60,4 @@ bench-hardware: .venv/.ready ## profiles, inventory, estimator and predictions: 
 lock: ## re-resolve requirements.lock (no download addresses in it)
 	.venv/bin/uv pip compile -q --no-emit-index-url --no-header --generate-hashes --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
-.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-placement bench-hardware lock
+.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-accuracy bench-placement bench-hardware lock

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox import cluster, devices, fleet, forwarder, processkind, realnode, state
+from sandbox import cluster, devices, faulty, fleet, forwarder, processkind, realnode, state
 from sandbox.errors import SandboxError
 from sandbox.proc import Processes, tail
 
@@ -48,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("action", choices=("withdraw", "restore"))
     device.add_argument("node")
     device.add_argument("id", help="the device's id as the kubelet knows it: GPU-<node>-<i>, Ascend910-<i> or ppu-<i>")
+    fault = commands.add_parser(
+        "fault",
+        help="make the engines of a node, or one replica, compute wrongly; without a fault: as they should again",
+        epilog="what there is: python -m sandbox.engine.faults list",
+    )
+    fault.add_argument("target", help="node/NAME (replicas that start later too) or pod/NAME (until its container ends)")
+    fault.add_argument("fault", nargs="*", help="NAME[=VALUE][@TRIGGER], such as rope-base=500 or nan@share=0.1")
+    fault.add_argument("-n", "--namespace", default="default")
     logs = commands.add_parser("logs", help="list the logs, or print the end of one")
     logs.add_argument("name", nargs="?", help="a process, such as kube-apiserver or kubelet-h100-0")
     logs.add_argument("--lines", type=int, default=200)
@@ -124,6 +132,8 @@ def _run(options: argparse.Namespace) -> int:
             print(_url(folder, options.target, options.namespace, options.port))
         case "device":
             print(devices.change(folder, state.require(folder), options.action, options.node, options.id))
+        case "fault":
+            print(_fault(folder, options.target, options.namespace, options.fault))
         case "logs":
             _logs(folder, options.name, options.lines)
         case "exec":
@@ -163,6 +173,17 @@ def _object(folder: Path, found: state.Cluster, path: str, what: str) -> dict[st
         raise SandboxError(f"the API server answered {status} for {what}: {body[:200].decode(errors='replace')}")
     read: dict[str, Any] = json.loads(body)
     return read
+
+
+def _fault(folder: Path, target: str, namespace: str, faults: Sequence[str]) -> str:
+    match = re.fullmatch(r"(node|pod)/([a-z0-9]([-a-z0-9.]*[a-z0-9])?)", target)
+    if match is None:
+        raise SandboxError(f"target is {target!r}; allowed: node/NAME or pod/NAME")
+    found, kind, name = state.require(folder), match[1], match[2]
+    if kind == "node":
+        return faulty.on_node(folder, found, name, faults)
+    pod = _object(folder, found, f"/api/v1/namespaces/{namespace}/pods/{name}", f"pod/{name} in namespace {namespace}")
+    return faulty.in_pod(found, pod, faults)
 
 
 def service_of(model: dict[str, Any], what: str) -> str:

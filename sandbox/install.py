@@ -22,6 +22,11 @@ class InstallError(RuntimeError):
     """helm refused; the message carries helm's own words."""
 
 
+def policy_file() -> Path:
+    """Chart values of the sandbox's accuracy policy."""
+    return Path(__file__).resolve().parent / "policy.yaml"
+
+
 def chart_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "charts" / "polyfleet"
 
@@ -64,7 +69,7 @@ def release_status(kubeconfig: Path) -> str:
 
 
 def install(kubeconfig: Path, *extra: str, wait_s: int = 180) -> str:
-    """Install or upgrade the release with the sandbox's image and profiles; waits until the operator is Ready."""
+    """Install or upgrade the release with the sandbox's image, profiles and accuracy policy; waits until the operator is Ready."""
     if freeing := remedy(release_status(kubeconfig)):
         helm(kubeconfig, *freeing)
     return helm(
@@ -78,6 +83,8 @@ def install(kubeconfig: Path, *extra: str, wait_s: int = 180) -> str:
         "--create-namespace",
         "--wait",
         f"--timeout={wait_s}s",
+        "--values",
+        str(policy_file()),
         "--set",
         f"image.repository={OPERATOR_REPOSITORY},image.tag={OPERATOR_TAG}",
         "--set",

@@ -34,7 +34,7 @@ class Delete:
 class PodPatch:
     """A merge patch of one pod (or its status) that is idempotent and guarded by the uid."""
 
-    kind: Literal["Pin", "Reserve", "Serving", "DeletionCost"]
+    kind: Literal["Pin", "Reserve", "Serving", "DeletionCost", "Candidate"]
     namespace: str
     name: str
     uid: str

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from placement.types import Plan, Start
 from polyfleet import naming
@@ -25,6 +25,9 @@ from polyfleet.outdated import runs_where
 from polyfleet.render.deployment import Rendered
 from polyfleet.snapshot import standings
 from polyfleet.state import PodState
+
+if TYPE_CHECKING:
+    from polyfleet.clearance.candidates import Trial
 
 FIRST_DELAY_SECONDS = 5
 LONGEST_DELAY_SECONDS = 300
@@ -54,11 +57,12 @@ class Home:
     revision: str
 
 
-def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start]) -> tuple[Home, ...]:
+def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start], trial: Trial | None = None) -> tuple[Home, ...]:
     """The starts of one model, in the plan's order. `pools`: of each cell.
 
     A start makes a replica of the wanted revision, with one exception: a replica of an outdated child that died is replaced in that child,
-    as its ReplicaSet would do it, wherever the old template can run in place of the new one.
+    as its ReplicaSet would do it, wherever the old template can run in place of the new one. Where the wanted revision may not have
+    more replicas, the earlier one that may takes the start; but one start is the candidate of `trial`.
     """
     own = [start for start in starts if start.model == view.key]
     gaps = {} if view.hold or not own else _gaps(view)
@@ -66,7 +70,12 @@ def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start]) ->
     for start in own:
         pool = pools[start.cell]
         rendered = None if view.hold else view.child_for(start.option, pool)
-        child = view.stored_child(start.option, pool) if view.hold else _gap(view, gaps, start.option, pool, rendered)
+        if trial is not None and trial.takes(start.option, pool):
+            child, trial = None, None
+        elif view.hold:
+            child = view.stored_child(start.option, pool)
+        else:
+            child = _gap(view, gaps, start.option, pool, rendered) or view.earlier_child(start.option, pool)
         if child is not None:
             found.append(Home(start, pool, child.name, child.revision))
         else:
@@ -94,7 +103,7 @@ def slots(inputs: Inputs, plan: Plan, view: ModelView) -> tuple[Slot, ...]:
     if not any(start.model == view.key for start in plan.starts):
         return ()
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
-    found = homes(view, pools, plan.starts)
+    found = homes(view, pools, plan.starts, inputs.trials.get(view.key))
     return tuple(Slot(home.child, home.pool, home.start.node, home.start) for home in found if home.child)
 
 

@@ -18,6 +18,7 @@ from polyfleet.queue import Clock
 from polyfleet.reflector import Reflector, Source, Timing
 from polyfleet.resources import (
     ACCELERATOR_POOLS,
+    ACCURACY_REPORTS,
     BUDGETS,
     DEPLOYMENTS,
     DEVICE_CLASSES,
@@ -46,8 +47,8 @@ FINISHED = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown"
 REQUIRED = frozenset(
     resource.plural
     for resource in (
-        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, REPLICA_SETS, DEPLOYMENTS, SERVICES,
-        BUDGETS,
+        MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS, REPLICA_SETS,
+        DEPLOYMENTS, SERVICES, BUDGETS,
     )
 )  # fmt: skip
 
@@ -232,6 +233,7 @@ class Cache:
             slices=self._sorted(RESOURCE_SLICES),
             claims=self._sorted(RESOURCE_CLAIMS),
             device_classes=self._sorted(DEVICE_CLASSES),
+            reports=self._sorted(ACCURACY_REPORTS),
         )
 
 

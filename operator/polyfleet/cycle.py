@@ -16,23 +16,25 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from placement.types import Plan, Warm
-from polyfleet import decide, seed, volume_pod, volume_shape
+from placement.types import Plan
+from polyfleet import decide, overdue, seed, volume_pod, volume_shape
 from polyfleet.actions import Report
 from polyfleet.apply import Applier, Written
 from polyfleet.cache import REQUIRED, Cache
+from polyfleet.certify.runner import Certifier
+from polyfleet.clearance import wanted
 from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
 from polyfleet.fleet import Builder
-from polyfleet.hold import hold_plan
 from polyfleet.inputs import Inputs
 from polyfleet.metrics import Metrics
+from polyfleet.planner import Planned, Planner
 from polyfleet.plans import judge, stored, triggers
 from polyfleet.plans.judge import Decision
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, Clock, DirtyQueue
-from polyfleet.solver_process import SolverFailed, SolverProcess
+from polyfleet.solver_process import SolverProcess
 from polyfleet.state import Observed
 
 log = logging.getLogger(__name__)
@@ -46,11 +48,8 @@ PASSES = 3  # a new plan is written, then looked at again; more passes mean that
 
 @dataclass(slots=True)
 class Solution:
-    """The last plan and what it was made of: the same input needs no second solve."""
+    """Of the last solve: how long it took, and what caused it."""
 
-    question: tuple[Any, Any] | None = None
-    plan: Plan | None = None
-    warm: Warm | None = None
     millis: int | None = None
     facts: triggers.Facts | None = None  # of the inputs of the last solve
     trigger: str = triggers.RESYNC
@@ -77,13 +76,19 @@ class Cycle:
     metrics: Metrics
     clock: Clock
     plans: PlanWriter
+    certifier: Certifier | None = None  # None: nothing is checked, and nothing that needs a check may serve
     image: str = ""  # the operator's own, for the readers of volumes
+    namespace: str = ""  # the operator's own, where the fleet's golden sets lie
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
     now: Callable[[], str] = field(default=lambda: now())  # the wall clock, as the API writes it
     solution: Solution = field(default_factory=Solution)
     fleet: Builder = field(default_factory=Builder)
+    planner: Planner = field(init=False)
     last_summary: Any = None
     backoff: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(self.solver, self.metrics)
 
     async def run(self) -> None:
         """Cycles for ever; ends only by losing the right to write."""
@@ -115,8 +120,11 @@ class Cycle:
         actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment, kept=decision.kept)
         shipped = seed.restore(self.seeded, observed)
         readers, read = volume_pod.acts(observed, inputs.readable(), self.image)
+        checks = await asyncio.to_thread(wanted.wanted, observed, inputs, now=moment, namespace=self.namespace)
         actions = replace(
-            actions, deletes=(*actions.deletes, *read, *judge.outdated(decision)), applies=(*shipped, *actions.applies, *readers)
+            actions,
+            deletes=(*actions.deletes, *read, *judge.outdated(decision), *checks.deletes),
+            applies=(*shipped, *actions.applies, *readers, *checks.applies),
         )
         written = await self.applier.carry_out(actions)
         if decision.moves:
@@ -124,12 +132,19 @@ class Cycle:
         refusals = (*actions.failed, *written.refusals)
         report = await asyncio.to_thread(decide.report, observed, inputs, plan, now=moment, refusals=refusals, told=decision.told)
         report = seed.annotate(report, self.seeded, observed)
-        await self.applier.write_statuses((*report.statuses, *judge.statuses(decision, inputs, moment, refusals)), written)
+        verdicts = wanted.statuses(observed, now=moment)
+        await self.applier.write_statuses((*report.statuses, *judge.statuses(decision, inputs, moment, refusals), *verdicts), written)
+        if self.certifier is not None:
+            self.certifier.update(checks.work)
+        if checks.next_s is not None:
+            self.queue.mark_later("recheck", checks.next_s)
         told = await self.events.post(report.events)
 
         # Rejected replicas are retried after a pause, and no event tells its end.
         if any(pod.finished and not volume_shape.is_reader(pod) for pod in observed.pods):
             self.queue.mark_later("rejected", RETRY_LOOK_S)
+        if (left := overdue.next_due(inputs.models.values(), moment)) is not None:
+            self.queue.mark_later("deadline", left)  # of a rollout that makes no progress; nothing else tells its end
         self.metrics.reported(observed, report)
         self._wake(plan, written)
         self._log(causes, plan, report, written, told, self.clock() - started)
@@ -156,6 +171,8 @@ class Cycle:
         if not await self.expectations.settle():
             log.warning("own writes were not seen in time; listed anew")
         observed = self.cache.observe()
+        if self.certifier is not None:
+            observed = self.certifier.view(observed)
         if unreadable := sorted(REQUIRED & observed.unknown.keys()):
             log.warning("no cycle: resources cannot be read", extra={"resources": {name: observed.unknown[name] for name in unreadable}})
             self.queue.mark_later(CYCLE, self.backoff.failed("unreadable", self.clock()))
@@ -163,34 +180,28 @@ class Cycle:
         self.backoff.succeeded("unreadable")
         moment = self.now()
         inputs = await asyncio.to_thread(decide.prepare, observed, now=moment, builder=self.fleet)
-        fresh = await self._plan(observed, inputs)
+        planned = await self._plan(observed, inputs, moment)
+        inputs = planned.inputs
         decision = await asyncio.to_thread(
-            judge.judge, observed, inputs, fresh, trigger=self.solution.trigger, millis=self.solution.millis, now=moment
+            judge.judge, observed, inputs, planned.plan, trigger=self.solution.trigger, millis=self.solution.millis, now=moment
         )
         return Decided(observed, inputs, decision, moment)
 
-    async def _plan(self, observed: Observed, inputs: Inputs) -> Plan:
+    async def _plan(self, observed: Observed, inputs: Inputs, moment: str) -> Planned:
         """A checked plan, or the plan that moves nothing."""
-        snapshot, demand = inputs.snapshot, inputs.demand
-        last = self.solution
-        if last.plan is not None and last.question == (snapshot, demand):
-            return last.plan
-        outcome = await self.solver.solve(snapshot, demand, last.warm)
-        if not isinstance(outcome, SolverFailed) and outcome.violations:
-            outcome = SolverFailed("Violations", "the plan breaks a rule: " + "; ".join(outcome.violations[:3]), outcome.seconds)
-        if isinstance(outcome, SolverFailed):
+        planned = await self.planner.plan(inputs, moment)
+        if planned.failed:
             delay = self.backoff.failed("solver", self.clock())
-            self.metrics.solver_outcomes.labels(outcome.kind, "None").inc()
-            self.metrics.solver_seconds.observe(outcome.seconds)
-            log.error("no usable plan", extra={"kind": outcome.kind, "detail": outcome.message, "retry_in_s": round(delay, 1)})
+            log.error("nothing moves without a plan", extra={"detail": planned.failed, "retry_in_s": round(delay, 1)})
             self.queue.mark_later("solver", delay)
-            return hold_plan(snapshot, demand, f"{outcome.kind}: {outcome.message}"[:300])
+            return planned
         self.backoff.succeeded("solver")
-        self.metrics.solved(outcome.plan, outcome.seconds)
-        facts = triggers.facts(observed, inputs)
-        trigger = triggers.trigger(last.facts, facts) if last.facts is not None or stored.read(observed.plans) else triggers.SPEC
-        self.solution = Solution((snapshot, demand), outcome.plan, outcome.warm, round(outcome.seconds * 1000), facts, trigger)
-        return outcome.plan
+        if planned.solved:
+            last = self.solution
+            facts = triggers.facts(observed, inputs)
+            trigger = triggers.trigger(last.facts, facts) if last.facts is not None or stored.read(observed.plans) else triggers.SPEC
+            self.solution = Solution(planned.millis, facts, trigger)
+        return planned
 
     def _wake(self, plan: Plan, written: Written) -> None:
         """A start that was not made in this cycle may only wait for time to pass, which no watch tells."""

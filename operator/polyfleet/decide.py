@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from placement.types import Plan
-from polyfleet import binding, faults, hardware, naming, workloads
+from polyfleet import binding, faults, hardware, naming, rollout, workloads
 from polyfleet.actions import Actions, Apply, Delete, PodPatch, Refusal
+from polyfleet.clearance.standing import PodStand, State
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.prepare import prepare
 from polyfleet.render import budget, deployment, pool, service
-from polyfleet.serving import admit, drain, refuse, withdraw
+from polyfleet.serving import admit, drain, expel, hold_back, mark, refuse, withdraw
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import report
@@ -115,8 +116,29 @@ def _traffic(inputs: Inputs, view: ModelView, item: Standing) -> list[PodPatch]:
         return withdraw(item)
     if item.pod.node and (verdict := hardware.verify(inputs.fleet, item)).wrong:
         return refuse(item, verdict)
-    # Under a gate that nobody can pass, who serves goes on and nobody is let in.
-    return [] if view.bars.gate else admit(inputs.fleet, item)
+    stand = view.clearance.of(item.pod)
+    if not view.clearance.required or stand is None:
+        return admit(inputs.fleet, item) if not view.clearance.required else []
+    label = mark(item, stand.state is State.CANDIDATE)
+    if stand.state is State.CLEARED:
+        return [*label, *admit(inputs.fleet, item)]
+    if not stand.serves:
+        return [*label, *hold_back(item, stand)]
+    if stand.state in (State.REFUSED, State.BLOCKED) and _others_serve(view, item, stand):
+        return [*label, *expel(item, stand)]
+    return label
+
+
+def _others_serve(view: ModelView, item: Standing, stand: PodStand) -> bool:
+    """Whether a serving replica that answers wrongly can be spared. One bad replica: any good one is better than wrong answers. A whole
+    pair: as many good ones as the rollout's availability asks for."""
+    good = 0
+    for other in standings(view):
+        beside = view.clearance.of(other.pod)
+        good += other.serving and not other.leaving and beside is not None and beside.state in (State.CLEARED, State.FROZEN)
+    if stand.state is State.REFUSED or view.spec is None:
+        return good > 0
+    return good >= max(1, view.target - rollout.max_unavailable(view.spec, view.target))
 
 
 def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None:

@@ -20,9 +20,10 @@ from kubernetes.aio.config import ConfigException
 from polyfleet import handlers, http, logs, seed
 from polyfleet.apply import Applier
 from polyfleet.cache import Cache
+from polyfleet.certify.runner import Certifier
 from polyfleet.client import Client, load_configuration
 from polyfleet.config import Config, ConfigError, load
-from polyfleet.cycle import Cycle
+from polyfleet.cycle import Cycle, now
 from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
@@ -111,6 +112,8 @@ async def lead(
         solver = SolverProcess(clock, deadline_s=config.solver_deadline_s, memory_mib=config.solver_memory_mib)
         stack.push_async_callback(solver.close)
         expectations = Expectations(cache)
+        certifier = Certifier(client, clock, now=now, mark=queue.mark)
+        stack.push_async_callback(certifier.close)
         cycle = Cycle(
             queue,
             cache,
@@ -121,7 +124,9 @@ async def lead(
             metrics,
             clock,
             PlanWriter(client, cache, expectations),
+            certifier=certifier,
             image=config.image,
+            namespace=config.lease_namespace,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(lease.keep(), name="lease")

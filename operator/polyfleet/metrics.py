@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from placement.types import Plan
 from polyfleet.actions import Report
+from polyfleet.certify.series import AccuracySeries
 from polyfleet.queue import Clock
 from polyfleet.state import CustomState, Observed
 
@@ -64,6 +65,8 @@ class Metrics:
         self.oldest = gauge(
             "polyfleet_profile_oldest_timestamp_seconds", "Date of a profile's oldest throughput entry, midnight UTC", "profile", "evidence"
         )
+        self.accuracy = AccuracySeries()
+        self.registry.register(self.accuracy)
         self.condition = gauge(
             "polyfleet_condition", "1 for the status of each condition", "kind", "namespace", "name", "type", "status", "reason"
         )
@@ -99,6 +102,7 @@ class Metrics:
         """The gauges of objects, from the statuses of this cycle."""
         for metric in (self.desired, self.placed, self.ready, self.shortfall, self.devices, self.condition, self.entries, self.oldest):
             metric.clear()
+        self.accuracy.reports = observed.reports
         for profile in observed.profiles:
             self._profile(profile)
         statuses = {(status.kind, status.namespace, status.name): status.status for status in report.statuses}

@@ -36,6 +36,10 @@ ENGINE = "polyfleet.io/engine"
 DEVICES = "polyfleet.io/devices"
 # Digest of the part of the ModelDeployment's spec that shaped the child (`outdated`).
 SPEC = "polyfleet.io/spec"
+# Digest of the part of the HardwareProfile that shaped the child (`outdated`).
+CONVENTIONS = "polyfleet.io/conventions"
+# Digest of the address of the weights that a child's replicas load: `clearance` binds verdicts and records to it.
+WEIGHTS = "polyfleet.io/weights"
 # On a pod that has got its place: the planned node, also where the pool's scheduler may choose another one.
 PLANNED_NODE = "polyfleet.io/planned-node"
 # On a gated pod whose node is reserved: uids of the pods whose devices it waits for.
@@ -103,6 +107,11 @@ def child_name(deployment: str, pool: str, variant: str, engine: str, devices: i
     restart running replicas (a toleration) makes a new child beside the old one instead of a rolling update nobody planned.
     """
     return dns_label(deployment, pool, salt=[variant, engine, devices, revision, template])
+
+
+def weights_digest(uri: str, revision: str) -> str:
+    """Of where weights are read from; their content is not looked at."""
+    return f"address:{short_hash([uri, revision])}"
 
 
 def option_id(model: str, profile: str, variant: str, engine: str, devices: int) -> str:

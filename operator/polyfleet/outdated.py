@@ -5,6 +5,9 @@ deleted one, a renamed resource or a newer operator makes a new revision too, bu
 replicas are *outdated*. They stay, count and are told (`Promoted=False`, `ProfileOutdated`); replicas that are added come in the new
 revision, and one that dies is replaced in its old one where it still fits. The model's next own change takes everything along.
 
+Where the accuracy gate is Required an edited profile is a rollout like any other: a candidate of it is tried first, so nobody's replicas
+are taken by something that nobody has tried. `rollout.approval: Manual` keeps them outdated.
+
 Each child carries a digest of the part of the spec that shapes its pods (annotation `polyfleet.io/spec`), so the cause is read from what
 is observed and a restarted operator decides alike. A child without it is from an earlier version: its cause is unknown and taken to be the
 spec.
@@ -15,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hwprofiles import HardwareProfileSpec
+from hwprofiles.schema import Model
 from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.children import Child
@@ -34,6 +39,29 @@ def spec_digest(spec: ModelDeploymentSpec, profile: str, vendor: str) -> str:
     if variant is not None:  # its match list may be edited without any effect here
         found["variant"] = [variant.name, _words(variant.model), _words(variant.runtime)]
     return naming.short_hash(found)
+
+
+def profile_digest(profile: HardwareProfileSpec, engine: str) -> str:
+    """Of what a profile says of the pods that run this engine. Not of tolerations, prices and data, which change no pod."""
+    found, pod = (profile.engines or {}).get(engine), profile.pod
+    parts: list[Any] = [found.image, found.args, found.env] if found is not None else []
+    parts += [pod.runtime_class_name, pod.mounts, pod.per_scheduler] if pod is not None else []
+    return naming.short_hash([_plain(part) for part in parts])
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return [_plain(item) for item in part]
+    if isinstance(part, dict):
+        return {key: _plain(item) for key, item in part.items()}
+    return part.dump_set() if isinstance(part, Model) else part
+
+
+def edited(profile: HardwareProfileSpec | None, child: Child) -> bool:
+    """Whether the child's profile says something else of its pods than when the child was made. Not known of a child of an earlier
+    version, and so not said of it: an operator that is upgraded rolls nothing."""
+    made_from = child.deployment.annotations.get(naming.CONVENTIONS, "")
+    return profile is not None and made_from != "" and made_from != profile_digest(profile, child.engine)
 
 
 def _words(part: Any) -> Any:

@@ -197,6 +197,7 @@ def container(status: Raw) -> ContainerState:
         reason=detail.get("reason") or "",
         message=detail.get("message") or "",
         exit_code=detail.get("exitCode"),
+        image_id=status.get("imageID") or "",
     )
 
 

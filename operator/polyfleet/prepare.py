@@ -10,12 +10,14 @@ from typing import Any
 
 from hwprofiles import HardwareProfileSpec
 from hwprofiles.trust import trusted
-from polyfleet import cells, demand, faults, fleet, naming, quotas, rollout, rules, snapshot, unsupported, volume_shape
+from polyfleet import cells, demand, faults, fleet, naming, overdue, progress, quotas, revisions, rollout, rules, snapshot, volume_shape
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
-from polyfleet.children import Children, attribute, recorded_size
+from polyfleet.children import Child, Children, attribute, recorded_size
+from polyfleet.clearance import of_model, sense, settings
+from polyfleet.clearance.of_model import Evidence
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.objects import Objects, Parsed, parse_all
-from polyfleet.outdated import outdated
+from polyfleet.outdated import edited, outdated
 from polyfleet.plans import moves, realise, stored
 from polyfleet.render.deployment import Rendered, render
 from polyfleet.resolve import Fault, Resolution, resolve
@@ -49,11 +51,14 @@ def prepare(
     doomed = snapshot.doomed_pods(built, children.by_model)
     today = date.fromisoformat(now[:10]) if now else None
     readers = volume_shape.readers(observed)
+    evidence = of_model.evidence(observed, now)
     views = {
-        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())), today, readers)
+        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())), today, readers, evidence)
         for parsed in objects.models
         if not parsed.state.deleting
     }
+    views = revisions.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
+    views = {key: replace(view, late=overdue.late(view, now)) for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
     inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views, profiles.faults)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
@@ -100,16 +105,20 @@ def _guarded(
     doomed: tuple[PodState, ...],
     today: date | None,
     readers: volume_shape.Readers,
+    evidence: Evidence,
 ) -> ModelView:
     """A model on which this program itself fails is held and says so; the others go on."""
     try:
-        view = _view(observed, objects, built, children, parsed, doomed, today, readers)
+        view = _view(observed, objects, built, children, parsed, doomed, today, readers, evidence)
         snapshot.model(view), snapshot.options(view)
     except Exception as error:
         log.exception("cannot decide on a model; it is held", extra={"model": parsed.key})
         owned = children.of(parsed.key)
         fault = Fault(INVALID_SPEC, faults.internal(error))
-        return ModelView(parsed.state, None, Resolution(), owned, recorded_size(owned), fault, failed=True, hold=True, doomed=doomed)
+        clearance = of_model.clearance(objects.policy, None, parsed.state, owned, (), evidence)
+        return ModelView(
+            parsed.state, None, Resolution(), owned, recorded_size(owned), fault, failed=True, hold=True, doomed=doomed, clearance=clearance
+        )
     return view
 
 
@@ -122,21 +131,22 @@ def _view(
     doomed: tuple[PodState, ...],
     today: date | None,
     readers: volume_shape.Readers,
+    evidence: Evidence,
 ) -> ModelView:
     state, spec = parsed.state, parsed.spec
     owned = children.of(parsed.key)
     running = recorded_size(owned)
     if spec is None:
         view = ModelView(state, None, Resolution(), owned, running, Fault(INVALID_SPEC, parsed.fault), hold=True, doomed=doomed)
+        view = replace(view, clearance=of_model.clearance(objects.policy, None, state, owned, (), evidence))
         return _with_frozen(view, built)
     held_profiles = sorted({child.profile for child in owned if child.pods})
     readings = volume_shape.readings(readers, state, spec)
     resolution = resolve(parsed.key, state.name, spec, built, held_profiles, objects.policy, today, readings)
-    fault = _fault(built, observed, parsed, spec, resolution)
+    fault = _fault(built, observed, parsed, spec, resolution, objects.policy)
     rendered = _render_all(built, parsed, spec, resolution) if fault is None else ()
     fault = fault or _foreign(observed, state, rendered) or _of_policy(objects)
-    bars = unsupported.bars(objects.policy, spec)
-    hold = fault is not None or spec.paused or bool(bars)
+    hold = fault is not None or spec.paused
     wanted = demand.target(spec, running)
     view = ModelView(
         state=state,
@@ -147,13 +157,24 @@ def _view(
         wanted=wanted,
         accepted=fault,
         hold=hold and not spec.suspend,
-        bars=bars,
         rendered=rendered,
         doomed=doomed,
+        clearance=of_model.clearance(objects.policy, spec, state, owned, rendered, evidence),
     )
     if view.accepted is None:
-        view = replace(view, outdated=frozenset(c.name for c in owned if outdated(spec, c) and snapshot.current(view, c) is None))
+        gone = [item for item in progress.stored(state) if (item.profile, item.variant, item.revision) in overdue.wanted(view)]
+        view = replace(view, rolled_back=tuple(gone))
+        view = replace(view, outdated=frozenset(c.name for c in owned if _outdated(view, spec, built, c)))
     return _with_frozen(view, built)
+
+
+def _outdated(view: ModelView, spec: ModelDeploymentSpec, built: fleet.Fleet, child: Child) -> bool:
+    if not outdated(spec, child) or snapshot.current(view, child) is not None:
+        return False
+    followed = (
+        view.clearance.required and spec.rollout.approval != "Manual" and any(o.profile == child.profile for o in view.resolution.options)
+    )
+    return not (followed and edited(built.profiles.get(child.profile), child))
 
 
 def _of_policy(objects: Objects) -> Fault | None:
@@ -165,11 +186,14 @@ def _of_policy(objects: Objects) -> Fault | None:
 
 
 def _fault(
-    built: fleet.Fleet, observed: Observed, parsed: Parsed[ModelDeploymentSpec], spec: ModelDeploymentSpec, resolution: Resolution
+    built: fleet.Fleet,
+    observed: Observed,
+    parsed: Parsed[ModelDeploymentSpec],
+    spec: ModelDeploymentSpec,
+    resolution: Resolution,
+    policy: FleetPolicySpec,
 ) -> Fault | None:
     broken = rules.broken(spec)
-    if lacking := unsupported.model_fault(spec):
-        broken.append(lacking)
     if broken:
         # An object from before the rules may be wrong in more ways than one: all are told at once.
         if resolution.unresolved is not None:
@@ -180,6 +204,10 @@ def _fault(
         return Fault(POD_TEMPLATE_INVALID, "; ".join(template))
     if resolution.accepted is not None:
         return resolution.accepted
+    if wider := settings.looser(policy, spec):
+        return Fault("OverrideNotAllowed", f"{wider}; FleetPolicy default has spec.accuracy.overrides: StricterOnly")
+    if unusable := sense.of_own(policy, spec):
+        return Fault(INVALID_SPEC, unusable)
     return _other_domains(built, spec, resolution) or _foreign(observed, parsed.state, ())
 
 
@@ -244,15 +272,14 @@ def _with_frozen(view: ModelView, built: fleet.Fleet) -> ModelView:
     items = snapshot.standings(view)
     staying = [item for item in items if not item.leaving]
     if view.hold:
-        if view.bars or view.target <= len(staying):
+        if view.target <= len(staying):
             return view
         return replace(view, frozen=frozenset(item.pod.uid for item in staying), refill=True)
     if view.spec is None or not view.resolution.options:
         return view
-    kept = {option.id for option in view.resolution.options}
+    spec, view = view.spec, replace(view, earlier=revisions.earlier(view))
     # What runs on a profile that was deleted is no earlier revision of anything: nothing says what should run there instead.
     known = [i for i in staying if i.child.name not in view.outdated and i.child.profile in built.profiles]
-    stale = [i for i in known if snapshot.option_of(view, i.child) not in kept]
-    leaving = rollout.superseded(view.spec, view.target, stale)
+    leaving = rollout.superseded(spec, view.target, [item for item in known if revisions.replaced(view, item)])
     uids = frozenset(item.pod.uid for item in leaving)
     return replace(view, frozen=uids, superseded=uids)

@@ -35,6 +35,7 @@ class Resource:
 
 NODES = Resource("", "v1", "nodes", "Node", False)
 PODS = Resource("", "v1", "pods", "Pod", True)
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap", True)
 SERVICES = Resource("", "v1", "services", "Service", True)
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet", True)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", True)
@@ -54,5 +55,5 @@ ACCURACY_REPORTS = Resource(GROUP, VERSION, "accuracyreports", "AccuracyReport",
 
 OWN_KINDS = (MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS)
 DRA = (RESOURCE_SLICES, RESOURCE_CLAIMS, DEVICE_CLASSES)
-ALL = (NODES, PODS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *DRA, *OWN_KINDS)
+ALL = (NODES, PODS, CONFIG_MAPS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *DRA, *OWN_KINDS)
 BY_KIND = {resource.kind: resource for resource in ALL}

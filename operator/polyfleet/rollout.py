@@ -9,9 +9,12 @@ while the model is held, or while its approval is manual.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from polyfleet.api import ModelDeploymentSpec
-from polyfleet.snapshot import Standing
+
+if TYPE_CHECKING:
+    from polyfleet.snapshot import Standing
 
 
 def share(value: int | str, total: int, *, round_up: bool) -> int:
@@ -35,6 +38,11 @@ def superseded(spec: ModelDeploymentSpec, target: int, stale: Sequence[Standing]
 
 def max_unavailable(spec: ModelDeploymentSpec, target: int) -> int:
     return share(spec.rollout.max_unavailable, target, round_up=False)
+
+
+def allowance(spec: ModelDeploymentSpec, target: int) -> int:
+    """Replicas that may be missing while their successors are made: `allowDowntime` allows one where `maxUnavailable` allows none."""
+    return max_unavailable(spec, target) or int(spec.rollout.allow_downtime)
 
 
 def _newest_first(created: str) -> tuple[int, ...]:

@@ -16,9 +16,10 @@ from datetime import datetime
 
 from hwprofiles.schema import decimal_float, duration_seconds
 from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot, Spread
-from polyfleet import cells, naming, quotas
+from polyfleet import cells, naming, quotas, rollout
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child
+from polyfleet.clearance.standing import State
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.inventory import device_names, devices_of, node_of, reserved
@@ -100,14 +101,34 @@ def current(view: ModelView, child: Child) -> Rendered | None:
     return next((item for item in view.rendered if all(child.deployment.labels.get(key) == item.labels.get(key) for key in same)), None)
 
 
+def stale(view: ModelView, item: Standing) -> bool:
+    """Whether a staying replica is of a revision that the model's own spec no longer asks for."""
+    return not item.leaving and item.child.name not in view.outdated and current(view, item.child) is None
+
+
 def option_of(view: ModelView, child: Child) -> str | None:
     """The option that a child's replicas run."""
     found = current(view, child)
     if found is not None:
         return found.option
-    if (view.hold or child.name in view.outdated) and child.profile and child.devices:
+    if (view.hold or child.name in view.outdated or child.name in view.goes_on) and child.profile and child.devices:
         return child.option
     return None
+
+
+def holders(view: ModelView) -> tuple[Standing, ...]:
+    """Replicas that are candidates: of a wanted pair that is not verified, without a verdict for what they are, and not serving."""
+    if not view.clearance.required or view.hold:
+        return ()
+    found: list[Standing] = []
+    for item in standings(view):
+        stand, option = view.clearance.of(item.pod), option_of(view, item.child)
+        if stand is None or option is None or item.leaving or item.pod.uid in view.frozen:
+            continue
+        trying = stand.state is State.CANDIDATE or (stand.state is State.BLOCKED and not stand.serves)
+        if trying and item.child.pool not in view.clearance.eligible.get(option, frozenset()):
+            found.append(item)
+    return tuple(found)
 
 
 def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec, now: str | None = None) -> Snapshot:
@@ -186,12 +207,35 @@ def options(view: ModelView) -> list[Option]:
             variant=option.wanted.variant,
             engine=option.wanted.engine,
             devices=option.devices,
-            pools=option.pools,
+            pools=_verified(view, option) or option.pools,
             start_seconds=_start_seconds(option),
             evidence=option.evidence,
+            eligible=bool(_verified(view, option)),
         )
         for option in view.resolution.options
     ]
+
+
+def _verified(view: ModelView, option: ResolvedOption) -> tuple[str, ...]:
+    """Pools in which new replicas of an option may start; without a gate all that it fits."""
+    if not view.clearance.required:
+        return option.pools
+    eligible = view.clearance.eligible.get(option.id, frozenset())
+    return tuple(name for name in option.pools if name in eligible or (option.id, name) in view.earlier)
+
+
+def unasked(view: ModelView) -> int:
+    """Replicas that the placer is not asked for, because the wanted revision may not have them yet. Where an earlier revision can be
+    added to, only as many as a rollout may lack: else it would take back the devices that its successor's candidate was given."""
+    if not view.clearance.required or view.hold or view.spec is None or not view.rendered or view.clearance.eligible:
+        return 0
+    apart = {item.pod.uid for item in holders(view)} | view.frozen
+    missing = max(0, view.target - sum(1 for item in standings(view) if not item.leaving and item.pod.uid not in apart))
+    if not view.earlier:
+        return missing
+    if not view.clearance.open or view.spec.rollout.approval == "Manual":
+        return 0
+    return missing if view.spec.rollout.allow_downtime else min(missing, rollout.max_unavailable(view.spec, view.target))
 
 
 def _start_seconds(option: ResolvedOption) -> float | None:
@@ -221,8 +265,12 @@ def model(view: ModelView) -> Model:
             shared_ok=spec is not None and spec.placement.sharing == "Shared",
             hold=not view.refill,
         )
+    tried = holders(view)
+    # Nothing can be added before a verdict, so nothing is asked for; what is there stays.
+    size -= unasked(view)
     spread = spec.placement.spread
     cost = spec.placement.max_hourly_cost
+    size += len(tried)
     return Model(
         name=view.key,
         priority=spec.priority,

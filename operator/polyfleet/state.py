@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from polyfleet.clearance.work import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -100,6 +102,7 @@ class ContainerState:
     reason: str = ""  # ImagePullBackOff, CrashLoopBackOff, ...
     message: str = ""
     exit_code: int | None = None
+    image_id: str = ""  # what the kubelet really runs, with its digest; "" until it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +205,5 @@ class Observed:
     slices: tuple[SliceState, ...] = ()
     claims: tuple[ClaimState, ...] = ()
     device_classes: tuple[DeviceClassState, ...] = ()
+    reports: tuple[CustomState, ...] = ()  # AccuracyReports
+    findings: Mapping[str, Finding] = field(default_factory=dict)  # namespace/name of a report -> what the checks found since it was stored

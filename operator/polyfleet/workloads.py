@@ -95,9 +95,10 @@ def _floor(plan: Plan, view: ModelView) -> int:
     if view.spec is None:
         return view.target
     unavailable = rollout.max_unavailable(view.spec, view.target)
-    short = any(shortfall.model == view.key for shortfall in plan.shortfalls)
-    if unavailable == 0 and view.spec.rollout.allow_downtime and view.superseded and short:
-        unavailable = 1
+    short = sum(item.replicas for item in plan.shortfalls if item.model == view.key)
+    if view.spec.rollout.allow_downtime and view.superseded and short:
+        # Replicas that have no place in any revision are no reason to keep the old one.
+        unavailable = max(1, unavailable) + max(0, short - len(view.superseded))
     return max(0, view.target - unavailable)
 
 

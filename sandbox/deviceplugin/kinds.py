@@ -15,6 +15,12 @@ LABEL_KIND = "sandbox.polyfleet.io/device-kind"
 LABEL_COUNT = "sandbox.polyfleet.io/device-count"
 LABEL_RESOURCE = "sandbox.polyfleet.io/device-resource"
 
+FAULT_VARIABLE = "POLYFLEET_FAULT_FILE"
+FAULT_FILE = "faults"
+FAULT_FOLDER = "/run/polyfleet-sandbox"
+"""A file of the node, beside the one of withdrawn devices: the sandbox's engine reads deliberate faults there, one a line. Every container
+that is given devices sees that folder of its node here, read-only: so what is wrong with a node changes nothing that the API shows."""
+
 MAX_DEVICES = 1024
 """Upper end of the count label: above every real node (16 units), small enough that a typo is seen as one."""
 

@@ -37,7 +37,7 @@ def _read_withdrawn(state_dir: Path) -> frozenset[str]:
 
 async def run(offer: Advertisement, plugin_dir: Path, state_dir: Path) -> None:
     """Advertise until cancelled. `plugin_dir` is the kubelet's folder, `state_dir` holds the withdrawn file."""
-    service = DeviceService(offer)
+    service = DeviceService(offer, state_dir)
     endpoint = f"polyfleet-sandbox-{offer.kind.name}.sock"
     socket, kubelet = plugin_dir / endpoint, plugin_dir / KUBELET_SOCKET
     with Watch(plugin_dir, state_dir) as watch:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from sandbox.deviceplugin import api_pb2 as pb
-from sandbox.deviceplugin.kinds import Advertisement, preferred
+from sandbox.deviceplugin.kinds import FAULT_FILE, FAULT_FOLDER, FAULT_VARIABLE, Advertisement, preferred
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,11 @@ KUBELET_SOCKET = "kubelet.sock"
 
 
 class DeviceService:
-    """Answers the kubelet for one resource of one node."""
+    """Answers the kubelet for one resource of one node. `node_folder`: the node's own, which containers with devices see."""
 
-    def __init__(self, offer: Advertisement) -> None:
+    def __init__(self, offer: Advertisement, node_folder: Path) -> None:
         self.offer = offer
+        self._mount = pb.Mount(container_path=FAULT_FOLDER, host_path=str(node_folder), read_only=True)
         self._withdrawn: frozenset[str] = frozenset()
         self._changed = asyncio.Condition()
 
@@ -76,7 +77,8 @@ class DeviceService:
         )
 
     async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
-        """Allocate: the environment of each container. An id of another node or kind is refused, which fails the pod's admission."""
+        """Allocate: the environment of each container, and its node's folder. An id of another node or kind is refused, which fails the
+        pod's admission."""
         known = set(self.offer.ids)
         for container in request.container_requests:
             unknown = sorted(set(container.devices_ids) - known)
@@ -86,7 +88,8 @@ class DeviceService:
         for container in request.container_requests:
             envs = self.offer.environment(container.devices_ids)
             log.info("allocated %s", " ".join(f"{name}={value}" for name, value in sorted(envs.items())))
-            responses.append(pb.ContainerAllocateResponse(envs=envs))
+            envs = {**envs, FAULT_VARIABLE: f"{FAULT_FOLDER}/{FAULT_FILE}"}
+            responses.append(pb.ContainerAllocateResponse(envs=envs, mounts=[self._mount]))
         return pb.AllocateResponse(container_responses=responses)
 
     def server(self, socket: Path) -> grpc.aio.Server:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.deviceplugin.kinds import FAULT_FILE, FAULT_VARIABLE
 from sandbox.proc import MARK
 from sandbox.processnode.context import NodeContext, Pod
 from sandbox.processnode.images import Image, local_program
@@ -55,7 +56,8 @@ async def build(node: NodeContext, pod: Pod, container: Mapping[str, Any], image
     if image.host_variable:
         env[image.host_variable] = pod.ip
     env |= {name: rewrite_path(value, paths) for name, value in image.env.items()}
-    env |= node.devices.environment(pod.devices.get(container["name"], ()))
+    if given := pod.devices.get(container["name"], ()):
+        env |= {**node.devices.environment(given), FAULT_VARIABLE: str(node.state / FAULT_FILE)}
     await _declared(node, pod, container, env, paths)
 
     command = container.get("command")

@@ -79,7 +79,8 @@ def test_watched_namespaces_narrow_the_rights_to_them() -> None:
     dra = next(rule for rule in cluster_wide["rules"] if "deviceclasses" in rule["resources"])
     assert (dra["apiGroups"], dra["verbs"]) == (["resource.k8s.io"], ["list", "watch"])
     assert {v for rule in cluster_wide["rules"] if "pods" in rule["resources"] for v in rule["verbs"]} == {"list", "watch"}
-    assert {r["metadata"]["namespace"] for r in of_kind(found, "Role")} == {"llm", "default", "kube-system"}
+    # Beside the operator only the golden sets of the fleet are read.
+    assert {r["metadata"]["namespace"] for r in of_kind(found, "Role")} == {"llm", "default", "kube-system", "polyfleet"}
 
 
 def test_a_digest_wins_over_the_tag_and_the_registry_goes_before() -> None:
@@ -123,5 +124,7 @@ def test_the_seeds_are_the_policy_and_the_chosen_groups_of_profiles() -> None:
     seeded = [yaml.safe_load(text) for text in data.values()]
     assert {item["kind"] for item in seeded} == {"FleetPolicy", "HardwareProfile"}
     assert not [name for name in data if name.startswith("sandbox-")]
-    assert json.loads(json.dumps(next(i for i in seeded if i["kind"] == "FleetPolicy")["spec"])) == {"accuracy": {"gate": "Disabled"}}
+    assert json.loads(json.dumps(next(i for i in seeded if i["kind"] == "FleetPolicy")["spec"])) == {
+        "accuracy": {"gate": "Required", "goldenSets": [{"builtin": "core"}], "reference": {"onUnavailable": "SelfConsistency"}}
+    }
     assert {name.split("-")[0] for name in of_kind(objects(*MATRIX["no CRDs"]), "ConfigMap")[0]["data"]} == {"fleetpolicy", "nvidia"}

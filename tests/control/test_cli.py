@@ -109,8 +109,8 @@ def test_a_snapshot_gives_the_plan_that_the_cycle_computes_and_nothing_private(a
             code, _, err = await asyncio.to_thread(polyfleet, apiserver, "snapshot", "-o", str(file))
             assert (code, "left out" in err) == (0, True), err
             live = await asyncio.to_thread(polyfleet, apiserver, "plan", "-o", "json")
-            witness = Witness(op.cycle.solver)
-            op.cycle.solver = witness  # type: ignore[assignment]
+            witness = Witness(op.cycle.planner.solver)
+            op.cycle.planner.solver = witness  # type: ignore[assignment]
             await op.turn()
             asked, demand, plan = witness.seen[0]
             assert plan.starts, "the turn had something to decide"

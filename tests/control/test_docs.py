@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from hwprofiles.shipped_profiles import SHIPPED
 from sandbox import fleet, virtual
 from sandbox.controlplane import ControlPlane
 from tests import pages
-from tests.control.cycling import Kubectl
+from tests.control.cycling import Kubectl, policy
 from tests.e2e.watching import Watcher
 from tools.paths import ROOT
 
@@ -33,6 +34,8 @@ def node(control_plane: ControlPlane, kubectl: Kubectl) -> Iterator[None]:
     kubectl("apply", "--server-side", "--force-conflicts", *files, check=True)
     kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s", check=True)
     kubectl("-n", "default", "wait", "--for=create", "serviceaccount/default", "--timeout=60s", check=True)
+    # KWOK's nodes run no engine that anybody could ask.
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", check=True, stdin=json.dumps(policy()))
     virtual.start(
         control_plane, fleet.Fleet("docs", (fleet.Node(NODE, dict(LABELS), (), fleet.Devices("example.com/npu", 8, "nvidia")),), "")
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import foreground
-from tests.e2e.lib import ROOT, SANDBOX, Cluster
+from tests.e2e.lib import NO_GATE, ROOT, SANDBOX, Cluster
 
 MARK = "polyfleet.io/e2e"
 
@@ -42,6 +42,14 @@ def _external(path: Path) -> Cluster:
         )
     if "polyfleet" not in [d["metadata"]["name"] for d in cluster.items("deployments", namespace="polyfleet")]:
         pytest.exit(f"{path}: polyfleet is not installed there, and these tests install nothing. next: docs/kind.md", returncode=1)
+    gate = cluster.get("fpol", "default")["spec"].get("accuracy", {}).get("gate")
+    if gate != "Disabled":
+        change = '{"spec":{"accuracy":{"gate":"Disabled"}}}'
+        pytest.exit(
+            f"{path}: the accuracy gate is {gate} there, and these tests would wait for it at every start. "
+            f"For the time of the tests: kubectl patch fpol default --type=merge -p '{change}'",
+            returncode=1,
+        )
     return cluster
 
 
@@ -54,7 +62,8 @@ def _own() -> Iterator[Cluster]:
     try:
         folder = state.state_dir()
         cluster = Cluster(folder / "kubeconfig", state.require(folder).kind, folder)
-        install.install(cluster.kubeconfig)
+        # What a model answers is what test_accuracy.py is about, which switches the gate on; the others would wait for it at every start.
+        install.install(cluster.kubeconfig, *NO_GATE)
         yield cluster
     finally:
         if os.environ.get("POLYFLEET_E2E_KEEP") != "1":

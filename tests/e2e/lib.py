@@ -28,6 +28,7 @@ BIN = Path(sys.executable).parent
 KUBECTL = str(BIN / "kubectl")
 SANDBOX = str(BIN / "polyfleet-sandbox")
 MODEL_LABEL = "polyfleet.io/deployment"
+NO_GATE = ("--set", "policy.accuracy.gate=Disabled")  # helm's words: what a model answers is not what most scenarios are about
 
 
 class NotReachedError(AssertionError):

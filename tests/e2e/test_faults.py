@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.e2e.lib import MODEL_LABEL, Cluster, Object, condition_row, fetch, labels, tiny
+from tests.e2e.lib import MODEL_LABEL, NO_GATE, Cluster, Object, condition_row, fetch, labels, tiny
 from tests.e2e.operating import kill_operator, scale_operator
 
 
@@ -212,15 +212,15 @@ def test_helm_upgrade_rollback_and_uninstall_touch_no_serving_pod(cluster: Clust
     cluster.apply(tiny("through", replicas=2))
     cluster.wait_ready("through")
     pods = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}
-    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text")
+    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text", *NO_GATE)
     _kill_helm_in_an_upgrade(cluster)
-    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text")
+    install.install(cluster.kubeconfig, "--set", "operator.logFormat=text", *NO_GATE)
     assert install.release_status(cluster.kubeconfig) == "deployed"
     install.helm(cluster.kubeconfig, "rollback", install.RELEASE, "--namespace", install.NAMESPACE, "--wait")
     install.uninstall(cluster.kubeconfig)
     assert {m["metadata"]["name"] for m in cluster.items("mdep")} >= {"through"}
     assert {p["metadata"]["uid"] for p in cluster.pods("through")} == {uid for uid, _ in pods}
-    install.install(cluster.kubeconfig)
+    install.install(cluster.kubeconfig, *NO_GATE)
     cluster.kubectl("scale", "mdep", "through", "--replicas=3")
     cluster.wait_ready("through")
     after = {(p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]) for p in cluster.pods("through")}

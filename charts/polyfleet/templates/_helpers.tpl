@@ -38,6 +38,9 @@ app.kubernetes.io/component: operator
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch, create, patch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, patch]    # golden sets are read; reference records and the numbers behind a verdict are written
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [list, watch, create, patch, delete]
@@ -51,9 +54,12 @@ app.kubernetes.io/component: operator
   resources: [events]
   verbs: [create]
 - apiGroups: [polyfleet.io]
-  resources: [modeldeployments, accuracyreports]
+  resources: [modeldeployments]
   verbs: [list, watch]
 - apiGroups: [polyfleet.io]
-  resources: [modeldeployments/status]
+  resources: [accuracyreports]
+  verbs: [list, watch, create, patch, delete]    # deleted: reports of fingerprints that nothing runs any more; overrides are people's
+- apiGroups: [polyfleet.io]
+  resources: [modeldeployments/status, accuracyreports/status]
   verbs: [patch]
 {{- end -}}

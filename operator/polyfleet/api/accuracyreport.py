@@ -90,6 +90,7 @@ class Certified(StatusModel):
 class GateResult(StatusModel):
     name: Annotated[ReasonWord, Field(description="Gate.")]
     stratum: Annotated[ReasonWord | None, Field(description="Kind of prompts; absent = all.")] = None
+    statistic: Annotated[ReasonWord | None, Field(description="What is measured.")] = None
     prompts: Annotated[Count | None, Field(description="Prompts used.")] = None
     estimate: Annotated[ShortText | None, Field(description="Measured value.")] = None
     interval: Annotated[tuple[ShortText, ...], Field(max_length=2, description="Its interval.")] = ()
@@ -121,6 +122,12 @@ class ReplicaCheck(StatusModel):
     message: Annotated[Message | None, Field(description="In words.")] = None
 
 
+class StoredRecord(StatusModel):
+    config_map: Annotated[ObjectName, Field(description="ConfigMap in this namespace.")]
+    digest: Annotated[_Digest | None, Field(description="Its content.")] = None
+    made: Annotated[Time | None, Field(description="When it was captured.")] = None
+
+
 class AccuracyReportStatus(StatusModel):
     observed_generation: ObservedGeneration = None
     verdict: Annotated[Verdict | None, Field(description="Absent while it runs.")] = None
@@ -132,15 +139,21 @@ class AccuracyReportStatus(StatusModel):
     noise_ratio: Annotated[Decimal | None, Field(description="Distance over the reference's own noise.")] = None
     certified: Annotated[Certified | None, Field(description="What is certified.")] = None
     gates: Annotated[tuple[GateResult, ...], Field(max_length=128, description="Gates, with their numbers.")] = ()
+    gates_omitted: Annotated[Count | None, Field(description="Gates that did not fit here.")] = None
     suspects: Annotated[tuple[Suspect, ...], Field(max_length=16, description="Likely causes of a difference.")] = ()
     worst: Annotated[tuple[WorstItem, ...], Field(max_length=10, description="Worst items.")] = ()
     replicas: Annotated[
         tuple[ReplicaCheck, ...],
         Field(max_length=256, description="Entry checks.", json_schema_extra=list_map("pod")),
     ] = ()
+    replicas_omitted: Annotated[Count | None, Field(description="Entry checks that did not fit here.")] = None
+    record: Annotated[StoredRecord | None, Field(description="Reference record that this pair captured.")] = None
     report_config_map: Annotated[ShortText | None, Field(description="Per-prompt numbers.")] = None
     report_digest: Annotated[_Digest | None, Field(description="Its content.")] = None
     resume_state: Annotated[Annotated[str, Field(max_length=8192)] | None, Field(description="Where a restarted operator goes on.")] = None
+    attempts: Annotated[Count | None, Field(description="Runs in a row that ended without a verdict.")] = None
+    next_attempt: Annotated[Time | None, Field(description="When it is tried again.")] = None
+    checked_at: Annotated[Time | None, Field(description="End of the last run.")] = None
     conditions: Conditions = ()
 
 

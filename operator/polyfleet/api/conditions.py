@@ -113,6 +113,7 @@ ACCURACY_VERIFIED: Final = (
     "InputsDiffer",
     "ReferenceMissing",
     "ReferenceUnavailable",
+    "CandidateUnavailable",
     "CapabilityMissing",
     "GoldenStale",
     "NoiseUnmeasured",

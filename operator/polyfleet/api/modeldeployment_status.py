@@ -99,6 +99,14 @@ class AccuracySummary(StatusModel):
     report: Annotated[ShortText | None, Field(description="AccuracyReport.")] = None
 
 
+class RolledBackStatus(StatusModel):
+    profile: Annotated[ShortText, Field(description="HardwareProfile.")]
+    variant: Annotated[ShortText, Field(description="Variant.")]
+    revision: Annotated[ShortText, Field(description="Not tried again.")]
+    reason: Annotated[Message | None, Field(description="Why.")] = None
+    at: Annotated[Time | None, Field(description="When given up.")] = None
+
+
 class AutoscalerStatus(StatusModel):
     desired: Annotated[Decimal | None, Field(description="Size it asks for.")] = None
     direction: Annotated[Literal["Up", "Down", "Hold"] | None, Field(description="Up, Down or Hold.")] = None
@@ -120,5 +128,8 @@ class ModelDeploymentStatus(StatusModel):
     effective: Annotated[tuple[Effective, ...], Field(max_length=64, description="Merged configuration.")] = ()
     plan: Annotated[PlanRef | None, Field(description="Plan in force.")] = None
     accuracy: Annotated[tuple[AccuracySummary, ...], Field(max_length=128, description="Verdicts.")] = ()
+    rolled_back: Annotated[
+        tuple[RolledBackStatus, ...], Field(max_length=16, description="Wanted revisions that made no progress and were given up.")
+    ] = ()
     autoscaler: Annotated[AutoscalerStatus | None, Field(description="Last decision.")] = None
     conditions: Conditions = ()

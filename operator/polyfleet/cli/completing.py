@@ -24,6 +24,8 @@ def words(top: argparse.ArgumentParser, given: list[str]) -> tuple[list[str], in
         found, directive = list(below.choices), NO_FILES
     else:
         found, directive = _options(command), NO_FILES
+        if not word.startswith("-") and path[:1] == ["accuracy"] and path[1:] != ["run"]:
+            directive = FILES  # reports, captures, golden sets
         if not word.startswith("-") and path[:1] == ["profile"]:
             more, directive = _profile_words(path[-1], place)
             found = more if more else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Stable (docs/cli.md). If several apply: FAILED, then BLOCKED, SHORT, INCONCLUSIVE, CHANGES.
-FINE, FAILED, CHANGES, SHORT, USAGE = 0, 1, 2, 3, 64
+FINE, FAILED, CHANGES, SHORT, BLOCKED, INCONCLUSIVE, USAGE = 0, 1, 2, 3, 4, 5, 64
 
 
 class Failure(Exception):  # noqa: N818  an end of the command, with an exit code, more often than an error

@@ -8,15 +8,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import placement
 from hwprofiles.performance import Performance
 from placement.types import Model, PlacementError, Plan, ReplicaState, Shortfall, Warm
+from polyfleet import demand
+from polyfleet.clearance import candidates
 from polyfleet.cli.failure import CHANGES, FINE, SHORT, Failure
 from polyfleet.cli.source import Situation
-from polyfleet.inputs import Inputs
+from polyfleet.inputs import Inputs, ModelView
 from polyfleet.resolve import ResolvedOption
+from polyfleet.status import accuracy
+from polyfleet.status.conditions import TRUE, Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,10 @@ class Planned:
 
 
 def solve(situation: Situation, clock: Callable[[], float] = time.monotonic) -> Planned:
-    """A checked plan. Failure only for a snapshot that makes no sense."""
+    """A checked plan. Failure only for a snapshot that makes no sense.
+
+    What the accuracy gate has not judged yet is planned as if it had passed: the plan says what will be once it has."""
+    situation = judged(situation)
     started = clock()
     try:
         plan, warm = placement.plan(situation.snapshot, situation.demand, warm=situation.warm)
@@ -121,6 +128,20 @@ def solve(situation: Situation, clock: Callable[[], float] = time.monotonic) -> 
         before={m.name: before[m.name] for m in situation.snapshot.models},
         after=after,
     )
+
+
+def judged(situation: Situation) -> Situation:
+    """With every pair eligible that may be tried, and a note that says which ones wait for a verdict."""
+    wished = candidates.wish(situation.inputs) if situation.inputs is not None else None
+    if situation.inputs is None or wished is None:
+        return situation
+    waiting = [
+        f"{key} on {', '.join(names)}"
+        for key, view in sorted(situation.inputs.models.items())
+        if (names := sorted({name.split("|")[1] for name in view.clearance.open})) and view.clearance.required and not view.hold
+    ]
+    note = f"no accuracy verdict yet, one candidate each is tried before anything serves there: {'; '.join(waiting)}"
+    return replace(situation, snapshot=wished, demand=demand.demand(wished.models), notes=(*situation.notes, note))
 
 
 def _wanted(situation: Situation, model: Model) -> int:
@@ -197,11 +218,20 @@ def refused(inputs: Inputs) -> tuple[Refused, ...]:
     for key, view in sorted(inputs.models.items()):
         if view.accepted is not None:
             found.append(Refused(key, view.accepted.reason, view.accepted.message, held=True))
-        elif view.bars and view.wanted != view.target:
-            found.append(Refused(key, "AwaitingAccuracy", view.bars.gate, held=True))
+        elif (row := _gate(view)) is not None:
+            found.append(Refused(key, row.reason, row.message, held=True))
         elif view.resolution.unresolved is not None and not view.resolution.options and view.target:
             found.append(Refused(key, view.resolution.unresolved.reason, view.resolution.unresolved.message, held=False))
     return tuple(found)
+
+
+def _gate(view: ModelView) -> Judged | None:
+    """Why no replica of a model may be tried at all: nothing to compare it with, or all that it could run on was blocked."""
+    clearance = view.clearance
+    if not clearance.required or view.hold or clearance.open or clearance.eligible or not view.rendered or not view.target:
+        return None
+    row = accuracy.verified(view)
+    return row if row is not None and row.status != TRUE else None
 
 
 def unused(planned: Planned, model: str) -> list[tuple[str, str, str, str]]:

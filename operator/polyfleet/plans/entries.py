@@ -14,7 +14,7 @@ from typing import Any
 
 from placement.snapshot import to_json
 from placement.types import Demand, Plan, Snapshot
-from polyfleet import binding, naming
+from polyfleet import binding, naming, revisions
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
 from polyfleet.snapshot import Standing, current, standings
@@ -52,8 +52,11 @@ def pool_of(inputs: Inputs, item: Standing) -> str:
 def place_of(inputs: Inputs, view: ModelView, item: Standing) -> Entry:
     """Where a replica stands, in the words of an entry."""
     child, pool = item.child, pool_of(inputs, item)
-    # An outdated replica is on its way to nothing else.
-    wanted = view.child_for(child.option, pool) if child.name not in view.outdated else None
+    # An outdated replica is on its way to nothing else, nor is one of a revision that goes on in place of the wanted one; one that must not
+    # serve is on its way to that.
+    stays = child.name in view.outdated or child.name in view.goes_on
+    earlier = view.earlier_child(child.option, pool) if not stays and revisions.must_go(view, item) else None
+    wanted = earlier or (view.child_for(child.option, pool) if not stays else None)
     return Entry(view.key, pool, child.variant, child.engine, child.devices, wanted.revision if wanted is not None else child.revision)
 
 
@@ -76,7 +79,7 @@ def of(inputs: Inputs, plan: Plan) -> tuple[Entry, ...]:
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
     options = {option.id: option for option in inputs.snapshot.options}
     for key in sorted({start.model for start in plan.starts}):
-        for home in binding.homes(inputs.models[key], pools, plan.starts):
+        for home in binding.homes(inputs.models[key], pools, plan.starts, inputs.trials.get(key)):
             option = options[home.start.option]
             found[(Entry(key, home.pool, option.variant, option.engine, option.devices, home.revision), home.start.node)] += 1
     return _grouped(found)

@@ -12,6 +12,7 @@ from typing import Any
 from hwprofiles.schema import format_decimal
 from placement.types import Outcome, Plan, RowPrice
 from polyfleet.actions import StatusApply
+from polyfleet.clearance import candidates
 from polyfleet.inputs import Inputs
 from polyfleet.plans import moves
 from polyfleet.plans.stored import ABANDONED, APPLIED, APPLYING, CONDITION, PROPOSED, REJECTED, SUPERSEDED, Stored
@@ -39,7 +40,7 @@ def figures(plan: Plan, inputs: Inputs, millis: int | None) -> dict[str, Any]:
         "shortfalls": [
             {"deployment": item.model, "replicas": item.replicas, "reason": str(item.reasons[0].reason) if item.reasons else "Unknown"}
             for item in plan.shortfalls
-            if item.replicas > 0
+            if item.replicas > 0 and not item.model.endswith(candidates.SUFFIX)  # a candidate is no missing capacity
         ][:MAX_SHORTFALLS],
         "bindingConstraints": [_constraint(row) for row in plan.rows[:MAX_ROWS]],
     }

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from placement.check import check
 from placement.types import Assignment, Plan, Replica, ReplicaState, Snapshot, Start
-from polyfleet import naming
+from polyfleet import demand, naming
+from polyfleet.clearance import candidates
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import node_of
 from polyfleet.plans.entries import Entry, place_of, staying
@@ -31,7 +32,8 @@ def realise(stored: Stored, inputs: Inputs, fresh: Plan) -> Plan | None:
     found = _as_plan(stored, inputs, fresh)
     if found is None or _served(found) != _served(fresh) or not _worth(inputs.snapshot, found, fresh):
         return None
-    return found if not check(inputs.snapshot, inputs.demand, found) else None
+    asked = candidates.asked(inputs, inputs.trials)
+    return found if not check(asked, demand.demand(asked.models), candidates.split(inputs, found)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,14 @@ def _starts(inputs: Inputs, wanted: Mapping[Place, int]) -> list[Start] | None:
             return None
         option = naming.option_id(entry.deployment, cell.profile, entry.variant, entry.engine, entry.devices)
         child = view.child_for(option, entry.pool)
-        kept = {c.revision for c in view.children if c.name in view.outdated and (c.option, c.pool) == (option, entry.pool)}
+        kept = {c.revision for c in view.children if c.name in view.outdated | view.goes_on and (c.option, c.pool) == (option, entry.pool)}
+        trial = inputs.trials.get(entry.deployment)
+        if child is not None and (
+            view.earlier_child(option, entry.pool) is None or (trial is not None and trial.takes(option, entry.pool))
+        ):
+            kept.add(child.revision)
         # Another revision than was written is another plan.
-        if option not in options or child is None or entry.revision not in {child.revision, *kept}:
+        if option not in options or child is None or entry.revision not in kept:
             return None
         found += [Start(entry.deployment, option, cell.name, node)] * count
     return found

@@ -15,7 +15,7 @@ from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.children import Child
 from polyfleet.fleet import Pool
-from polyfleet.outdated import spec_digest
+from polyfleet.outdated import profile_digest, spec_digest
 from polyfleet.render.pod import render_pod
 from polyfleet.resolve import ResolvedOption
 from polyfleet.state import CustomState
@@ -68,6 +68,8 @@ def render(owner: CustomState, spec: ModelDeploymentSpec, option: ResolvedOption
             naming.ENGINE: wanted.engine,
             naming.DEVICES: str(option.devices),
             naming.SPEC: spec_digest(spec, option.profile, wanted.profile.vendor),
+            naming.CONVENTIONS: profile_digest(wanted.profile, wanted.engine),
+            naming.WEIGHTS: naming.weights_digest(wanted.uri, wanted.model_revision),
         },
         template=pod.template,
         deadline_seconds=max(1, round(duration_seconds(spec.rollout.progress_deadline))),

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from hwprofiles import MatchReason
 from placement.types import Plan
-from polyfleet import hardware
+from polyfleet import hardware, revisions
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.plans.told import NOTHING, Told
-from polyfleet.snapshot import standings
+from polyfleet.snapshot import holders, standings
 from polyfleet.state import CustomState, NodeState, Observed
-from polyfleet.status import fleet, placed, rows
+from polyfleet.status import accuracy_notes, fleet, placed, rows
 from polyfleet.status.conditions import shorten
 
 LIMIT = 900  # an Event's note holds 1 KiB
@@ -25,10 +27,14 @@ LIMIT = 900  # an Event's note holds 1 KiB
 _ACCELERATOR = re.compile(r"/.*([gntxpvh]pu|dcu|mlu|gcu|gaudi|neuron|ascend|accelerator)", re.IGNORECASE)
 
 
-def of_model(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> list[EventNote]:
+def of_model(
+    inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING, status: Mapping[str, Any] = MappingProxyType({})
+) -> list[EventNote]:
+    """`status`: what this cycle says of the model; a note of a moment compares it with the stored one."""
     decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
-    found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view))
-    return [note for note in found if note is not None]
+    found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view), _rolled_back(view, status))
+    gate = [_note(view.state, kind, reason, text) for kind, reason, text in accuracy_notes.of_model(inputs, plan, view, status)]
+    return [*(note for note in found if note is not None), *gate]
 
 
 def _asked(view: ModelView, told: Told) -> EventNote | None:
@@ -60,12 +66,14 @@ def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
         return None
     pools = {cell.name: cell.pool for cell in inputs.snapshot.cells}
     layout: Counter[tuple[str, str]] = Counter()
+    candidates = sum(1 for item in holders(view) if item.pod.uid not in stop) + (view.key in inputs.trials)
     for share in plan.assignments:
         if share.model == view.key:
             layout[(pools.get(share.cell, ""), _size(share.option))] += share.replicas
     parts = [f"{count} on {pool}{size}" for (pool, size), count in sorted(layout.items())]
     reason = "PlanChanged" if stops or any(item.serving for item in items) else "Planned"
-    return _note(view.state, "Normal", reason, f"{sum(layout.values())} replicas: {', '.join(parts)}" if parts else "no replicas")
+    head = f"{sum(layout.values()) - candidates} replicas" + (f" and {candidates} under test" if candidates else "")
+    return _note(view.state, "Normal", reason, f"{head}: {', '.join(parts)}" if parts else "no replicas")
 
 
 def _size(option: str) -> str:
@@ -86,9 +94,18 @@ def _outdated(inputs: Inputs, view: ModelView) -> EventNote | None:
     return _note(view.state, "Warning", "ProfileEdited", f"{text}; {rows.UNTIL}") if text else None
 
 
+def _rolled_back(view: ModelView, status: Mapping[str, Any]) -> EventNote | None:
+    """A revision was given up, or what serves of it was shown to be wrong, and the earlier one takes its place."""
+    found = [f"{row['profile']} ({row['variant']}): {row.get('reason', '')}" for row in status.get("rolledBack") or ()]
+    if view.earlier:
+        wrong = {item.child.profile for item in standings(view) if item.pod.uid in view.superseded and revisions.must_go(view, item)}
+        found += [f"{profile}: what serves must not" for profile in sorted(wrong)]
+    return _note(view.state, "Warning", "RolledBack", f"{'; '.join(found)}; the earlier revision goes on") if found else None
+
+
 def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
-    short = placed.shortfall_of(plan, view)
-    if short is None or inputs.fleet.unknown or placed.only_update_waits(short, view):
+    short = placed.missing(plan, view)
+    if short is None or inputs.fleet.unknown:
         return None
     judged = placed.judge(inputs, plan, view)
     hint = next((row.hint for row in short.reasons if row.hint), "")

@@ -13,8 +13,9 @@ from hwprofiles import HardwareProfileSpec
 from hwprofiles.schema import decimal_float, duration_seconds, format_decimal
 from hwprofiles.trust import Fault
 from placement.types import Outcome, Plan
-from polyfleet import quotas, remarks, unsupported
+from polyfleet import quotas, remarks
 from polyfleet.actions import Refusal
+from polyfleet.clearance import sense
 from polyfleet.fleet import Fleet, FleetNode, Pool
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
@@ -22,7 +23,7 @@ from polyfleet.objects import Parsed
 from polyfleet.plans.told import NOTHING, Told
 from polyfleet.rating import age_days
 from polyfleet.state import CustomState
-from polyfleet.status import model, placed, refused
+from polyfleet.status import accuracy, model, placed, refused
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten, write
 
 MAX_EXAMPLES = 3
@@ -220,7 +221,7 @@ def stale(inputs: Inputs, parsed: Parsed[HardwareProfileSpec], now: str) -> str:
 
 def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str, told: Told = NOTHING) -> dict[str, Any]:
     cost = sum(model.hourly_cost(inputs, view) for _, view in sorted(inputs.models.items()))
-    blocked = sum(1 for view in inputs.models.values() if view.bars.gate)
+    blocked = accuracy.count_blocked(inputs.models.values())
     short = sum(1 for view in inputs.models.values() if placed.shortfall_of(plan, view) is not None)
     faults = [inputs.objects.policy_fault] if inputs.objects.policy_fault else _policy_faults(inputs)
     judged = [
@@ -241,7 +242,7 @@ def policy(inputs: Inputs, plan: Plan, state: CustomState, ready: int, now: str,
 
 def _policy_faults(inputs: Inputs) -> list[str]:
     bad = quotas.fault(inputs.policy)
-    return [*unsupported.policy_faults(inputs.policy), *([bad] if bad else [])]
+    return [text for text in (sense.fault(inputs.policy), bad) if text]
 
 
 def _converged(plan: Plan, told: Told) -> Judged:

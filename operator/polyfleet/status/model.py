@@ -7,12 +7,12 @@ detail goes before facts: first the merged arguments, then texts of rejected pro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hwprofiles.schema import format_decimal
 from placement.types import Plan, Why
-from polyfleet import cells, naming
+from polyfleet import cells, naming, overdue
 from polyfleet.actions import Refusal
 from polyfleet.fleet import Pool
 from polyfleet.inputs import Inputs, ModelView
@@ -24,7 +24,7 @@ from polyfleet.render import service
 from polyfleet.resolve import Fault, ResolvedOption
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
-from polyfleet.status import placed, pods, refused, rows
+from polyfleet.status import accuracy, placed, pods, promotion, refused, rows
 from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten, summary, write
 
 SIZE_LIMIT = 60 * 1024  # of the status alone; the object's own limit of this project is 64 KiB
@@ -47,23 +47,27 @@ def build(
 ) -> dict[str, Any]:
     """`queue`: place among the models that are short, from 1."""
     items = [item for item in standings(view) if not item.leaving]
-    waiting = sum(len(child.waiting) for child in view.children)
+    tried = {item.pod.uid for item in accuracy.candidates(view)}
+    waiting = sum(len(child.waiting) for child in view.children) - accuracy.unplaced(view)
     serving = sum(1 for item in items if item.serving)
     judged = conditions(observed, inputs, plan, view, serving, refusals, told)
-    groups = placements(inputs, plan, view, items)
+    groups = placements(inputs, plan, view, items, tried)
     found: dict[str, Any] = {
         "observedGeneration": view.state.generation,
         "url": service.url(view.state),
         "desiredReplicas": view.target,
-        "replicas": len(items) + waiting,
+        # A candidate is no replica: whoever scales by this number must not count it.
+        "replicas": len(items) - len(tried) + waiting,
         "readyReplicas": serving,
         "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
-        "summary": _summary(inputs, view, items, serving),
+        "summary": _summary(inputs, view, items, tried, serving),
         "placements": groups[:MAX_PLACEMENTS],
         "shortfall": placed.status(inputs, plan, view, queue),
         "rejected": rejected(plan, view, {row["profile"] for row in groups})[:MAX_REJECTED],
         "effective": effective(view)[:MAX_EFFECTIVE],
         "plan": _plan(plan, told),
+        "accuracy": accuracy.verdicts(view),
+        "rolledBack": [item.row() for item in overdue.given_up(view, now)],
         "conditions": write(judged, view.state.status, view.state.generation, now),
     }
     return fit({key: value for key, value in found.items() if value not in (None, [], {})})
@@ -97,19 +101,39 @@ def conditions(
             found.append(placed.judge(inputs, plan, view, told))
         elif (fault := view.resolution.unresolved) is not None and fault.reason == SLO_UNREACHABLE:
             found.append(Judged(placed.ROW, FALSE, fault.reason, fault.message))
-    short = placed.shortfall_of(plan, view)
-    missing = short.replicas if short is not None and not placed.only_update_waits(short, view) else 0
-    planned = max(0, view.target - missing)
+    short = placed.missing(plan, view)
+    places = max(0, view.target - (short.replicas if short is not None else 0))
+    planned = max(0, places - _waiting(plan, view, short is None))
     if view.key in told.waiting:
         planned = min(planned, sum(1 for item in standings(view) if not item.leaving))
-    found.append(pods.judge(view.children, planned, denied.forbidden))
-    found += [rows.hardware_verified(inputs, view), rows.accuracy_verified(view)]
-    found.append(_route(observed, view, serving, planned))
-    summed = [row for row in found if row is not None]
-    ready = summary(summed, serving, view.target, "Ready")
+    found.append(_workloads(inputs, plan, view, planned, serving, denied.forbidden))
+    checked = accuracy.verified(view)
+    found += [rows.hardware_verified(inputs, view), checked, _route(observed, view, serving, planned)]
+    told_rows = [row for row in found if row is not None]
+    # A gate that only observes is told, and keeps nobody from being ready.
+    ready = summary([row for row in told_rows if view.clearance.required or row is not checked], serving, view.target, "Ready")
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
-    promoted = rows.promoted(view, planned, told, inputs.fleet.profiles)
-    return [*summed, ready, available, *([promoted] if promoted is not None else [])]
+    # The wanted revision is to serve also where it waits for its verdict.
+    wanted = planned if view.key in told.waiting else view.target if accuracy.awaiting(view) else places
+    promoted = promotion.judge(inputs.fleet, plan, view, wanted, told, inputs.fleet.profiles)
+    return [*told_rows, ready, available, *([promoted] if promoted is not None else [])]
+
+
+def _waiting(plan: Plan, view: ModelView, whole: bool) -> int:
+    """Replicas that only a verdict keeps from having a place. `whole`: nothing else is missing."""
+    if not whole:
+        return 0
+    short = placed.shortfall_of(plan, view)
+    return short.replicas if short is not None and placed.only_verdict_waits(short, view) else accuracy.awaiting(view)
+
+
+def _workloads(inputs: Inputs, plan: Plan, view: ModelView, planned: int, serving: int, forbidden: Sequence[str]) -> Judged:
+    """While verified replicas are fewer than wanted, candidates are waited for like replicas; else their troubles are the rollout's."""
+    tried = {item.pod.uid for item in accuracy.candidates(view)}
+    if serving >= view.target:
+        return pods.judge(view.children, planned, forbidden, tried)
+    coming = view.key in inputs.trials and not tried and placed.candidate_short(plan, view) is None
+    return pods.judge(view.children, planned + len(tried) + coming, forbidden)
 
 
 def _accepted(fault: Fault | None) -> Judged:
@@ -139,8 +163,17 @@ def _route(observed: Observed, view: ModelView, serving: int, planned: int) -> J
         why = "suspended: no replicas are wanted" if view.spec is not None and view.spec.suspend else "no replica serves yet"
         return Judged("RouteReady", FALSE, "WeightsPending", why)
     if serving < planned:
-        return Judged("RouteReady", FALSE, "WeightsPending", f"{planned - serving} of {planned} replicas take no traffic yet")
-    return Judged("RouteReady", TRUE, "ServiceReady", f"service {name}")
+        text = f"{planned - serving} of {planned} replicas take no traffic yet"
+        return Judged("RouteReady", FALSE, "WeightsPending", ": ".join(part for part in (text, accuracy.held_back(view)) if part))
+    return Judged("RouteReady", TRUE, "ServiceReady", "; ".join([f"service {name}", *_steps(view)]))
+
+
+def _steps(view: ModelView) -> list[str]:
+    """Shares of the traffic need a gateway; a spec that asks for them is taken and told so."""
+    steps = view.spec.rollout.steps if view.spec is not None else (100,)
+    if tuple(steps) == (100,):
+        return []
+    return [f"NoGateway: spec.rollout.steps {list(steps)} is treated as [100]: a Service cannot divide traffic by shares"]
 
 
 # ---- the rest, by field
@@ -164,41 +197,47 @@ def hourly_cost(inputs: Inputs, view: ModelView) -> float:
     return sum(_cost(inputs, item) for item in standings(view))
 
 
-def _summary(inputs: Inputs, view: ModelView, items: list[Standing], serving: int) -> dict[str, Any]:
-    vendors = Counter(_vendor(inputs, item) for item in items)
+def _summary(inputs: Inputs, view: ModelView, items: list[Standing], tried: Collection[str], serving: int) -> dict[str, Any]:
+    vendors = Counter(_vendor(inputs, item) for item in items if item.pod.uid not in tried)
     order = sorted(vendors.items(), key=lambda pair: (-pair[1], pair[0]))
     found = {
         "replicas": f"{serving}/{view.target}",
         "hardware": ",".join(f"{vendor}:{count}" for vendor, count in order),
         "hourlyCost": format_decimal(sum(_cost(inputs, item) for item in items)),
+        "accuracy": accuracy.column(view),
     }
     return {key: text for key, text in found.items() if text}
 
 
-def placements(inputs: Inputs, plan: Plan, view: ModelView, items: list[Standing]) -> list[dict[str, Any]]:
+def placements(inputs: Inputs, plan: Plan, view: ModelView, items: list[Standing], tried: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Where it runs. `tried`: uids of candidates, counted apart; they cost like replicas."""
     groups: dict[tuple[str, str, str, str, int], list[Standing]] = {}
     for item in items:
         pool = _pool(inputs, item)
         name = pool.name if pool is not None else item.child.pool
         child = item.child
         groups.setdefault((name, child.profile, child.variant, child.engine, child.devices), []).append(item)
-    return [_placement(inputs, plan, view, key, groups[key]) for key in sorted(groups)]
+    return [_placement(inputs, plan, view, key, groups[key], tried) for key in sorted(groups)]
 
 
-def _placement(inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str, str, str, int], members: list[Standing]) -> dict[str, Any]:
+def _placement(
+    inputs: Inputs, plan: Plan, view: ModelView, key: tuple[str, str, str, str, int], members: list[Standing], tried: Collection[str]
+) -> dict[str, Any]:
     pool, profile, variant, engine, devices = key
     option = view.resolution.option(naming.option_id(view.key, profile, variant, engine, devices))
     why = _why(plan, view, profile, pool)
+    counted = [item for item in members if item.pod.uid not in tried]
     found: dict[str, Any] = {
         "pool": pool,
         "profile": profile,
         "vendor": _vendor(inputs, members[0]),
         "variant": variant,
         "engine": engine,
-        "replicas": len(members),
-        "readyReplicas": sum(1 for item in members if item.serving),
+        "replicas": len(counted),
+        "readyReplicas": sum(1 for item in counted if item.serving),
+        "candidates": len(members) - len(counted) or None,
         "devicesPerReplica": devices,
-        "tokensPerSecond": _tokens(option, len(members)),
+        "tokensPerSecond": _tokens(option, len(counted)) if counted else None,
         "hourlyCost": format_decimal(sum(_cost(inputs, item) for item in members)),
         "evidence": option.evidence if option is not None else None,
         "reason": why.reason if why is not None else None,

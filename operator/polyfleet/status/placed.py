@@ -6,14 +6,17 @@ device that waits behind a pod on a failed one, devices that a plugin took out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from placement.types import Plan, Reason, Shortfall, ShortfallReason
+from polyfleet.clearance.candidates import SUFFIX, main_name
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import DEVICES_MISSING, DRIVER_TOO_OLD, driver_fault
 from polyfleet.plans.told import NOTHING, Told
 from polyfleet.snapshot import standings
+from polyfleet.status import accuracy
 from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten
 
 ROW = "Placed"
@@ -24,7 +27,23 @@ MAX_NOTES = 3
 
 
 def shortfall_of(plan: Plan, view: ModelView) -> Shortfall | None:
-    return next((item for item in plan.shortfalls if item.model == view.key and item.replicas > 0), None)
+    """What the model lacks. A candidate that found no room is no missing capacity, but where nothing is verified it is what all
+    replicas wait for."""
+    found = next((item for item in plan.shortfalls if item.model == view.key and item.replicas > 0), None)
+    if found is None and (waiting := accuracy.awaiting(view)) and (tried := candidate_short(plan, view)) is not None:
+        return replace(tried, model=view.key, replicas=waiting)
+    return found
+
+
+def candidate_short(plan: Plan, view: ModelView) -> Shortfall | None:
+    """A candidate of this model that found no room."""
+    return next((item for item in plan.shortfalls if item.model == view.key + SUFFIX and item.replicas > 0), None)
+
+
+def missing(plan: Plan, view: ModelView) -> Shortfall | None:
+    """What the model lacks, but for what only an update or a verdict waits for."""
+    short = shortfall_of(plan, view)
+    return None if short is None or only_update_waits(short, view) or only_verdict_waits(short, view) else short
 
 
 def only_update_waits(short: Shortfall, view: ModelView) -> bool:
@@ -32,9 +51,15 @@ def only_update_waits(short: Shortfall, view: ModelView) -> bool:
     return 0 < short.replicas <= len(view.superseded)
 
 
+def only_verdict_waits(short: Shortfall, view: ModelView) -> bool:
+    """Candidates under test stand where the missing replicas would be: their verdict is what is missing."""
+    return 0 < short.replicas <= len(accuracy.undecided(view))
+
+
 def queue(inputs: Inputs, plan: Plan) -> dict[str, int]:
     """Place of each model that is short, from 1: by priority, then by age, then by name."""
-    short = {item.model for item in plan.shortfalls if item.replicas > 0} & inputs.models.keys()
+    names = {main_name(item.model) for item in plan.shortfalls if item.replicas > 0} & inputs.models.keys()
+    short = {key for key in names if shortfall_of(plan, inputs.models[key]) is not None}
     priority = {model.name: model.priority for model in inputs.snapshot.models}
     order = sorted(short, key=lambda key: (-priority.get(key, 0), inputs.models[key].state.created, key))
     return {key: place for place, key in enumerate(order, start=1)}
@@ -49,9 +74,18 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> 
             f"nodes cannot be read ({inputs.fleet.unknown}); nothing grows and nothing shrinks until they can",
         )
     short = shortfall_of(plan, view)
-    if view.key in told.waiting and (short is None or only_update_waits(short, view)):
+    if view.key in told.waiting and missing(plan, view) is None:
         running = sum(1 for item in standings(view) if not item.leaving)
         return Judged(ROW, FALSE, AWAITING_APPROVAL, f"{view.target} replicas are wanted, {running} are there; {told.wish}")
+    waiting = accuracy.awaiting(view) if short is None else short.replicas if only_verdict_waits(short, view) else 0
+    if waiting:
+        return Judged(
+            ROW,
+            TRUE,
+            accuracy.AWAITING,
+            f"{max(0, view.target - waiting)} of {view.target} replicas have a place; the others get one when a pair is verified:"
+            f" see {accuracy.ROW}",
+        )
     if short is None:
         return Judged(ROW, TRUE, "Planned", f"{view.target} of {view.target} replicas have a place")
     if only_update_waits(short, view):
@@ -66,7 +100,15 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> 
     if not short.reasons:
         return Judged(ROW, FALSE, str(Reason.DEVICES_UNAVAILABLE), f"{short.replicas} replicas have no place")
     first = short.reasons[0]
-    return Judged(ROW, FALSE, _reason(first), message(inputs.fleet, first))
+    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(view)])))
+
+
+def _left_out(view: ModelView) -> list[str]:
+    """Hardware that is not used because it may not serve, or not yet."""
+    untried = accuracy.untried(view)
+    found = [*accuracy.awaited(view), *accuracy.blocked(view)][:MAX_NOTES]
+    found += [f"no verdict yet on {', '.join(untried)}"] if untried else []
+    return [f"{accuracy.AWAITING}: not used: {'; '.join(found)}"] if found else []
 
 
 def _reason(row: ShortfallReason) -> str:
@@ -103,8 +145,8 @@ def notes(fleet: Fleet, row: ShortfallReason) -> list[str]:
 
 def status(inputs: Inputs, plan: Plan, view: ModelView, place: int | None = None) -> dict[str, Any] | None:
     """`status.shortfall`; None while nothing is missing, or while it is not known. `place`: in the queue, from 1."""
-    short = shortfall_of(plan, view)
-    if short is None or inputs.fleet.unknown or only_update_waits(short, view):
+    short = missing(plan, view)
+    if short is None or inputs.fleet.unknown:
         return None
     found = {
         "replicas": short.replicas,

@@ -6,7 +6,7 @@ hand first: what no waiting will cure comes before what time will.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from polyfleet import naming
@@ -38,12 +38,13 @@ class Finding:
     text: str
 
 
-def judge(children: Sequence[Child], wanted: int, forbidden: Sequence[str] = ()) -> Judged:
+def judge(children: Sequence[Child], wanted: int, forbidden: Sequence[str] = (), apart: Collection[str] = ()) -> Judged:
     """`wanted` replicas are planned; those that exist are looked at, those that do not exist yet are counted as loading.
 
-    `forbidden` quotes the API server where it let us not write a child.
+    `forbidden` quotes the API server where it let us not write a child. `apart`: uids of pods that count as nothing, so that they do not
+    stand in for what is missing.
     """
-    living = [pod for child in children for pod in child.live if pod.labels.get(naming.DRAINING) != "true"]
+    living = [pod for child in children for pod in child.live if pod.labels.get(naming.DRAINING) != "true" and pod.uid not in apart]
     up = sum(1 for pod in living if engine_up(pod))
     if up >= wanted:
         return Judged(ROW, TRUE, "Up" if wanted else "NoneWanted", "")

@@ -11,6 +11,7 @@ from typing import Any
 from placement.types import Assignment, Plan, Shortfall, Start, Why
 from polyfleet import faults
 from polyfleet.actions import Refusal, Report, StatusApply
+from polyfleet.clearance.candidates import main_name
 from polyfleet.inputs import Inputs
 from polyfleet.plans.told import NOTHING, Told
 from polyfleet.state import CustomState, Observed
@@ -33,7 +34,7 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals
         own = plans.get(key, nothing)
         try:
             status = model.build(observed, inputs, own, view, now, refusals, told, queue.get(key))
-            events.extend(notes.of_model(inputs, own, view, told))
+            events.extend(notes.of_model(inputs, own, view, told, status))
         except Exception as error:  # one object must not stop the others
             log.exception("cannot report on a model", extra={"model": key})
             failed += 1
@@ -80,7 +81,7 @@ def by_model(plan: Plan) -> dict[str, Plan]:
     for start in plan.starts:
         starts.setdefault(start.model, []).append(start)
     for shortfall in plan.shortfalls:
-        shortfalls.setdefault(shortfall.model, []).append(shortfall)
+        shortfalls.setdefault(main_name(shortfall.model), []).append(shortfall)
     for row in plan.why:
         why.setdefault(row.model, []).append(row)
     return {
@@ -111,6 +112,6 @@ def _summary(inputs: Inputs, plan: Plan, ready: int, failed: int) -> dict[str, A
         "pools": len(inputs.fleet.pools),
         "starts": len(plan.starts),
         "stops": len(plan.stop),
-        "short": sum(short.replicas for short in plan.shortfalls),
+        "short": sum(short.replicas for short in plan.shortfalls if short.model in inputs.models),
         "outcome": str(plan.outcome),
     }

@@ -146,7 +146,7 @@ def test_exit_code_of_a_fleet_at_rest(tmp_path: Path) -> None:
     [
         ({"placement": {"profiles": ["no-such"]}}, "UnknownProfile"),
         ({"model": {"uri": "hf://nobody/knows"}}, "ModelShapeUnknown"),
-        ({"accuracy": {"gate": "Required"}}, "InvalidSpec"),
+        ({"accuracy": {"gate": "Required"}}, "ReferenceMissing"),
     ],
 )
 def test_a_model_that_gets_no_plan_is_infeasible(tmp_path: Path, spec: dict[str, Any], reason: str) -> None:

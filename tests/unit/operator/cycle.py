@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from polyfleet import demand
 from polyfleet.actions import Actions, Report, StatusApply
+from polyfleet.clearance import candidates
 from polyfleet.decide import act, prepare, report
 from polyfleet.inputs import Inputs
 from polyfleet.plans import judge
@@ -17,7 +19,7 @@ from polyfleet.plans.judge import Decision, New
 from polyfleet.state import CustomState, Observed
 
 import placement
-from placement.types import Plan
+from placement.types import Plan, Snapshot
 from tests.unit.operator import builders as b
 
 
@@ -57,11 +59,28 @@ def stored(new: New, *, status: bool = True, now: str = b.NOW) -> CustomState:
     )  # fmt: skip
 
 
+def solved(snapshot: Snapshot) -> Plan:
+    """The real placer's plan, checked, in the models' own names."""
+    wanted = demand.demand(snapshot.models)
+    fresh, _ = placement.plan(snapshot, wanted)
+    violations = placement.check(snapshot, wanted, fresh)
+    assert not violations, violations
+    return candidates.merged(fresh)
+
+
+def tried(inputs: Inputs, fresh: Plan, trials: Mapping[str, candidates.Trial], now: str) -> tuple[Inputs, Plan]:
+    """With the candidates that are to start; one that finds no room is told as what it lacks, as the real planner does."""
+    more = candidates.with_trials(inputs, trials)
+    found = solved(candidates.asked(more, trials, now))
+    lacking = tuple(row for row in found.shortfalls if row.model.endswith(candidates.SUFFIX))
+    return (inputs, replace(fresh, shortfalls=(*fresh.shortfalls, *lacking))) if lacking else (more, found)
+
+
 def cycle(observed: Observed, *, now: str = b.NOW, trigger: str = "Resync") -> Done:
     inputs = prepare(observed, now=now)
-    fresh, _ = placement.plan(inputs.snapshot, inputs.demand)
-    violations = placement.check(inputs.snapshot, inputs.demand, fresh)
-    assert not violations, violations
+    fresh = solved(candidates.asked(inputs, now=now))
+    if (wish := candidates.wish(inputs)) is not None and (trials := candidates.choose(inputs, fresh, solved(wish))):
+        inputs, fresh = tried(inputs, fresh, trials, now)
     decision = judge.judge(observed, inputs, fresh, trigger=trigger, millis=1, now=now)
     written: tuple[New, ...] = ()
     if decision.create is not None:

@@ -190,10 +190,10 @@ def test_a_status_that_cannot_be_built_says_so(monkeypatch: pytest.MonkeyPatch) 
     """What was told before stays, but Accepted says that the operator failed; the other model has its status."""
     whole = model.placements
 
-    def broken(inputs: Any, plan: Any, view: Any, items: Any) -> Any:
+    def broken(inputs: Any, plan: Any, view: Any, *rest: Any) -> Any:
         if view.state.name == "bad":
             raise RuntimeError("boom")
-        return whole(inputs, plan, view, items)
+        return whole(inputs, plan, view, *rest)
 
     monkeypatch.setattr(model, "placements", broken)
     done = beside_a_good_one(b.model("bad", status={"readyReplicas": 2, "url": "http://bad"}))

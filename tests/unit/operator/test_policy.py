@@ -14,6 +14,7 @@ from tests.unit.operator.test_status import fits_the_schema
 
 MANUAL = b.policy({"approval": "Manual"})
 GATED = b.policy({"accuracy": {"gate": "Required"}})
+HUAWEI_W8A8: dict[str, Any] = {"candidate": {"vendors": ["huawei"]}, "declares": {"weights": "w8a8"}}
 UNREADABLE = b.policy({"budget": {"maxHourlyCost": "ten"}})
 
 
@@ -65,25 +66,54 @@ def test_a_dead_replica_is_replaced_under_an_unreadable_policy() -> None:
     assert list(patches(done, "Pin")) == ["pod-2"]
 
 
-# ---- what this version cannot do
-
-
-def test_what_is_not_built_is_not_accepted() -> None:
-    """The policy names the field, the value, and what there is instead."""
-    word, reason, message = accepted(look(b.model("m"), policy=GATED), "FleetPolicy", "default")
-    assert (word, reason) == ("False", "InvalidSpec")
-    assert "spec.accuracy.gate: Required" in message
-    assert "in this version" in message
+# ---- the accuracy gate, and approvals
 
 
 @pytest.mark.parametrize(
-    "policy", [None, b.policy(), b.policy({"accuracy": {"gate": "Disabled"}}), b.policy({"accuracy": {"gate": "Observe"}})]
+    ("settings", "field"),
+    [
+        ({"alpha": "2"}, "spec.accuracy.alpha: 2.0"),
+        ({"badPromptRate": "1.5"}, "spec.accuracy.badPromptRate: 1.5"),
+        ({"minPrompts": 500, "maxPrompts": 300}, "spec.accuracy.minPrompts: 500"),
+        (
+            {"pairs": [{"candidate": {"vendors": ["huawei"]}, "declares": {"weights": "w8a8"}, "margins": {"tailKL": "-1"}}]},
+            "spec.accuracy.pairs[0]",
+        ),
+    ],
 )
-def test_without_a_required_gate_replicas_start(policy: Any) -> None:
-    """No object, no field, off, or only observed."""
-    done = look(b.model("m"), policy=policy)
+def test_settings_that_no_check_could_use_are_not_accepted(settings: dict[str, Any], field: str) -> None:
+    """The field, its value and what is allowed."""
+    word, reason, message = accepted(look(b.model("m"), policy=b.policy({"accuracy": settings})), "FleetPolicy", "default")
+    assert (word, reason) == ("False", "InvalidSpec")
+    assert field in message
+
+
+def test_the_gate_is_accepted() -> None:
+    assert accepted(look(b.model("m"), policy=GATED), "FleetPolicy", "default")[:2] == ("True", "Valid")
+
+
+def test_without_a_required_gate_replicas_start() -> None:
+    """Off, nothing is said of it; only observed, it is said and keeps nobody from being ready."""
+    done = look(b.model("m"), policy=b.policy({"accuracy": {"gate": "Disabled"}}))
     assert len(done.plan.starts) == 1
     assert b.condition(done.status("ModelDeployment", "m"), "AccuracyVerified") == ("", "", "")
+    child = children(b.model("m"))["sandbox-ppu"]
+    pods = (b.replica(child, "pod-1", node="ppu-0", serving=True),)
+    status = look(b.model("m"), policy=b.policy({"accuracy": {"gate": "Observe"}}), deployments=(child,), pods=pods).status(
+        "ModelDeployment", "m"
+    )
+    assert b.condition(status, "AccuracyVerified")[:2] == ("Unknown", "Pending")
+    assert b.condition(status, "Ready")[:2] == ("True", "Ready")
+
+
+def test_without_a_policy_the_gate_is_required() -> None:
+    """And without a reference nothing serves: the message names the ways out."""
+    done = cycle(b.observed(models=[b.model("m")], profiles=PROFILES, nodes=[b.sandbox(b.h100())], gated=True))
+    assert done.plan.starts == ()
+    word, reason, message = b.condition(done.status("ModelDeployment", "m"), "AccuracyVerified")
+    assert (word, reason) == ("Unknown", "ReferenceMissing")
+    assert "reference.onUnavailable: SelfConsistency" in message
+    assert b.condition(done.status("ModelDeployment", "m"), "Ready")[:2] == ("Unknown", "ReferenceMissing")
 
 
 def test_under_manual_approval_nothing_starts() -> None:
@@ -110,13 +140,12 @@ def test_under_manual_approval_what_is_as_wanted_is_ready() -> None:
     assert b.condition(status, "Promoted")[0] == "True"
 
 
-@pytest.mark.parametrize("policy", [MANUAL, GATED])
-def test_what_runs_is_held(policy: Any) -> None:
+def test_what_runs_is_held() -> None:
     """Neither another revision nor another size, and a dead pod's replacement waits at its gate."""
     child = replace_size(children(b.model("m", NVIDIA_ONLY))["sandbox-nvidia"], 2)
     pods = (b.replica(child, "pod-1", node="h100-0", serving=True), b.replica(child, "gated"))
     for spec in ({"replicas": 5}, {"replicas": 1}, {"replicas": 2, "runtime": {"args": ["--new"]}}):
-        done = look(b.model("m", {**NVIDIA_ONLY, **spec}), deployments=(child,), pods=pods, policy=policy)
+        done = look(b.model("m", {**NVIDIA_ONLY, **spec}), deployments=(child,), pods=pods, policy=MANUAL)
         fits_the_schema(done)
         assert b.sizes(done.actions) == {child.name: 2}
         assert (done.actions.deletes, done.actions.pod_patches) == ((), ())
@@ -137,13 +166,12 @@ def test_under_a_required_gate_nobody_new_is_let_in() -> None:
     child = replace_size(children(b.model("m", NVIDIA_ONLY))["sandbox-nvidia"], 2)
     pods = (b.replica(child, "old", node="h100-0", serving=True), b.replica(child, "new", node="h100-0", up=True))
     done = look(b.model("m", {**NVIDIA_ONLY, "replicas": 2}), deployments=(child,), pods=pods, policy=GATED)
-    assert patches(done, "Serving") == {}
+    fits_the_schema(done)
+    assert {name: patch.body["status"]["conditions"][0]["status"] for name, patch in patches(done, "Serving").items()} == {"new": "False"}
     status = done.status("ModelDeployment", "m")
-    word, reason, message = b.condition(status, "AccuracyVerified")
-    assert (word, reason) == ("Unknown", "CapabilityMissing")
-    assert "spec.accuracy.gate" in message
-    assert b.condition(status, "Ready")[:2] == ("Unknown", "CapabilityMissing")
-    assert done.status("FleetPolicy", "default")["models"]["blocked"] == 1
+    assert b.condition(status, "AccuracyVerified")[:2] == ("Unknown", "Pending")
+    assert b.condition(status, "Ready")[:2] == ("Unknown", "Pending")
+    assert (status["replicas"], status["readyReplicas"], status["summary"]["accuracy"]) == (1, 1, "0/1")
 
 
 def test_a_model_may_leave_the_fleets_gate_with_a_reason() -> None:
@@ -154,13 +182,12 @@ def test_a_model_may_leave_the_fleets_gate_with_a_reason() -> None:
     assert look(b.model("m", own), policy=stricter).plan.starts == ()
 
 
-def test_a_gate_that_a_model_itself_requires_is_not_accepted() -> None:
-    """The model asks for what this version has not: it is not served unchecked."""
+def test_a_gate_that_a_model_itself_requires() -> None:
+    """The fleet has none: what one model asks for holds for it."""
     done = look(b.model("m", {"accuracy": {"gate": "Required"}}))
-    word, reason, message = accepted(done, "ModelDeployment", "m")
-    assert (word, reason) == ("False", "InvalidSpec")
-    assert "spec.accuracy.gate: Required" in message
+    assert accepted(done, "ModelDeployment", "m")[:2] == ("True", "Valid")
     assert done.plan.starts == ()
+    assert b.condition(done.status("ModelDeployment", "m"), "AccuracyVerified")[:2] == ("Unknown", "ReferenceMissing")
 
 
 # ---- minEvidence

@@ -135,7 +135,7 @@ TRIGGERS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "Resync"),
     "a spec": ({"models": [b.model("m", {**NVIDIA_ONLY, "replicas": 2}, generation=2)]}, "SpecChanged"),
     "a model more": ({"models": [b.model("m", NVIDIA_ONLY), b.model("n")]}, "SpecChanged"),
-    "the policy": ({"policy": b.policy({"objective": "Balanced"})}, "SpecChanged"),
+    "the policy": ({"policy": replace(b.policy({"objective": "Balanced"}), generation=2)}, "SpecChanged"),
     "a node": ({"nodes": [NODE, b.sandbox(b.ppu())]}, "InventoryChanged"),
     "a pod of others": ({"pods": [b.holder("x", "h100-0", b.H100, 1)]}, "InventoryChanged"),
     "a profile": ({"profiles": tuple(replace(p, generation=2) for p in PROFILES)}, "ProfileChanged"),

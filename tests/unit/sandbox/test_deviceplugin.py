@@ -145,7 +145,10 @@ def test_containers_get_the_vendors_environment(tmp_path: Path, kind: str, ids: 
         request = await kubelet.registered()
         async with kubelet.channel(request) as channel:
             answer = await call(channel, "Allocate", allocate(*ids), pb.AllocateResponse)
-            assert [dict(c.envs) for c in answer.container_responses] == [expected]
+            (container,) = answer.container_responses
+            assert dict(container.envs) == {**expected, "POLYFLEET_FAULT_FILE": "/run/polyfleet-sandbox/faults"}
+            (mount,) = container.mounts
+            assert (mount.container_path, mount.host_path, mount.read_only) == ("/run/polyfleet-sandbox", str(state), True)
 
     scenario(tmp_path, kind, 16, body)
 

@@ -1,0 +1,1 @@
+"""`polyfleet accuracy`: whether two endpoints answer alike, with or without a cluster."""

@@ -1,0 +1,122 @@
+"""From inputs to a checked plan: the solve, and beside it what a verdict would be worth, so that the right candidates are started.
+
+    plan    = the fleet as it is, what is being tried included
+    wish    = as if every pair that may be tried were verified (only while there are such pairs)
+    trials  = the pairs that are worth a candidate now; then one more solve in which they take part
+
+A candidate for which no devices are free is left out, and its model says so; during a rollout it may take the place of an earlier replica
+where availability permits. Each question is answered once: the same snapshot needs no second solve.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from placement.types import Demand, Plan, Snapshot, Warm
+from polyfleet import demand
+from polyfleet.clearance import candidates
+from polyfleet.clearance.candidates import SUFFIX, Trial, main_name
+from polyfleet.hold import hold_plan
+from polyfleet.inputs import Inputs
+from polyfleet.metrics import Metrics
+from polyfleet.solver_process import SolverFailed, SolverProcess
+
+log = logging.getLogger(__name__)
+
+PLAN, WISH, TRIAL = "plan", "wish", "trial"  # what a question is for: each has its own last answer and warm state
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    question: Snapshot
+    plan: Plan
+    warm: Warm | None
+    millis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """`inputs` with the candidates that start now. `solved`: whether anything new was asked. `failed`: why there is no plan, or ""."""
+
+    inputs: Inputs
+    plan: Plan
+    millis: int | None = None
+    solved: bool = False
+    failed: str = ""
+
+
+@dataclass(slots=True)
+class Planner:
+    solver: SolverProcess
+    metrics: Metrics
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+    async def plan(self, inputs: Inputs, now: str) -> Planned:
+        """The plan in the models' own names, or the one that moves nothing."""
+        before = self.answers.get(PLAN)
+        found = await self._ask(PLAN, candidates.asked(inputs, now=now))
+        if isinstance(found, SolverFailed):
+            said = f"{found.kind}: {found.message}"
+            return Planned(inputs, hold_plan(inputs.snapshot, inputs.demand, said[:300]), failed=said)
+        told = Planned(inputs, candidates.merged(found.plan), found.millis, found is not before)
+        return await self._tried(told, now)
+
+    async def _tried(self, told: Planned, now: str) -> Planned:
+        snapshot = candidates.wish(told.inputs)
+        if snapshot is None:
+            self.answers.pop(WISH, None), self.answers.pop(TRIAL, None)
+            return told
+        wished = await self._ask(WISH, snapshot)
+        if isinstance(wished, SolverFailed):
+            return told
+        trials = candidates.choose(told.inputs, told.plan, wished.plan)
+        return await self._with(told, trials, now) if trials else told
+
+    async def _with(self, told: Planned, trials: Mapping[str, Trial], now: str) -> Planned:
+        """With those of the trials that find devices; the others are told as what they lack."""
+        lacking: dict[str, Plan] = {}
+        while trials:
+            inputs = candidates.with_trials(told.inputs, trials)
+            found = await self._ask(TRIAL, candidates.asked(inputs, trials, now))
+            if isinstance(found, SolverFailed):
+                return told
+            if room := candidates.make_room(inputs, found.plan, trials):
+                trials = room
+                continue
+            short = {main_name(item.model) for item in found.plan.shortfalls if item.model.endswith(SUFFIX)} & trials.keys()
+            if not short:
+                plan = candidates.merged(found.plan)
+                return replace(told, inputs=inputs, plan=_told(plan, lacking), millis=found.millis, solved=True)
+            lacking |= dict.fromkeys(short, found.plan)
+            trials = {key: trial for key, trial in trials.items() if key not in short}
+        return replace(told, plan=_told(told.plan, lacking))
+
+    async def _ask(self, role: str, snapshot: Snapshot) -> Answer | SolverFailed:
+        last = self.answers.get(role)
+        if last is not None and last.question == snapshot:
+            return last
+        outcome = await self.solver.solve(snapshot, _demand(snapshot), last.warm if last is not None else None)
+        if not isinstance(outcome, SolverFailed) and outcome.violations:
+            outcome = SolverFailed("Violations", "the plan breaks a rule: " + "; ".join(outcome.violations[:3]), outcome.seconds)
+        if isinstance(outcome, SolverFailed):
+            self.metrics.solver_outcomes.labels(outcome.kind, "None").inc()
+            self.metrics.solver_seconds.observe(outcome.seconds)
+            log.error("no usable plan", extra={"kind": outcome.kind, "detail": outcome.message, "question": role})
+            return outcome
+        self.metrics.solved(outcome.plan, outcome.seconds)
+        self.answers[role] = Answer(snapshot, outcome.plan, outcome.warm, round(outcome.seconds * 1000))
+        return self.answers[role]
+
+
+def _demand(snapshot: Snapshot) -> Demand:
+    return demand.demand(snapshot.models)
+
+
+def _told(plan: Plan, lacking: Mapping[str, Plan]) -> Plan:
+    """`plan` with the shortfalls of candidates that found no devices."""
+    there = {item.model for item in plan.shortfalls}
+    rows = (row for key, other in sorted(lacking.items()) for row in other.shortfalls if row.model == key + SUFFIX)
+    added = tuple(row for row in rows if row.model not in there)
+    return replace(plan, shortfalls=(*plan.shortfalls, *added)) if added else plan
