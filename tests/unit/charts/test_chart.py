@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
-from polyfleet.clearance.settings import CORE, golden, pair_rules, settings
-from polyfleet.clearance.wanted import policy_fault
+from polyfleet.clearance.sense import fault
+from polyfleet.clearance.settings import CORE, golden, settings
 
 from accuracy.policy import Policy, effective
 from tools.chart_values import ChartValues
@@ -33,7 +33,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def policy_of(spec: FleetPolicySpec) -> Policy:
-    assert policy_fault(settings(spec, SEVEN_LINES), pair_rules(spec, SEVEN_LINES)) == ""
+    assert fault(spec) == ""
     return effective(settings(spec, SEVEN_LINES))
 
 
