@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from placement.types import Plan
-from polyfleet import decide, overdue, seed, volume_pod, volume_shape
+from polyfleet import decide, drain, overdue, seed, volume_pod, volume_shape
 from polyfleet.actions import Report
 from polyfleet.apply import Applier, Written
 from polyfleet.cache import REQUIRED, Cache
@@ -27,6 +27,7 @@ from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
 from polyfleet.fleet import Builder
+from polyfleet.in_flight import Counter
 from polyfleet.inputs import Inputs
 from polyfleet.metrics import Metrics
 from polyfleet.planner import Planned, Planner
@@ -77,6 +78,7 @@ class Cycle:
     clock: Clock
     plans: PlanWriter
     certifier: Certifier | None = None  # None: nothing is checked, and nothing that needs a check may serve
+    counter: Counter | None = None  # None: nobody asks what is in flight, so every drain takes its whole time
     image: str = ""  # the operator's own, for the readers of volumes
     namespace: str = ""  # the operator's own, where the fleet's golden sets lie
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
@@ -136,6 +138,7 @@ class Cycle:
         await self.applier.write_statuses((*report.statuses, *judge.statuses(decision, inputs, moment, refusals), *verdicts), written)
         if self.certifier is not None:
             self.certifier.update(checks.work)
+        self._drains(observed, inputs, moment)
         if checks.next_s is not None:
             self.queue.mark_later("recheck", checks.next_s)
         told = await self.events.post(report.events)
@@ -173,6 +176,8 @@ class Cycle:
         observed = self.cache.observe()
         if self.certifier is not None:
             observed = self.certifier.view(observed)
+        if self.counter is not None:
+            observed = self.counter.view(observed)
         if unreadable := sorted(REQUIRED & observed.unknown.keys()):
             log.warning("no cycle: resources cannot be read", extra={"resources": {name: observed.unknown[name] for name in unreadable}})
             self.queue.mark_later(CYCLE, self.backoff.failed("unreadable", self.clock()))
@@ -202,6 +207,13 @@ class Cycle:
             trigger = triggers.trigger(last.facts, facts) if last.facts is not None or stored.read(observed.plans) else triggers.SPEC
             self.solution = Solution(planned.millis, facts, trigger)
         return planned
+
+    def _drains(self, observed: Observed, inputs: Inputs, moment: str) -> None:
+        found = [item for view in inputs.models.values() for item in drain.drains(view, observed, moment)]
+        if self.counter is not None:
+            self.counter.update(found)
+        if (left := drain.next_end(tuple(found))) is not None:
+            self.queue.mark_later("drain", left)
 
     def _wake(self, plan: Plan, written: Written) -> None:
         """A start that was not made in this cycle may only wait for time to pass, which no watch tells."""

@@ -105,7 +105,7 @@ def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, whol
     for item in standings(view):
         if item.pod.uid in leaving:
             instead = own.union(whole.instead.get(item.pod.uid, ()))
-            patches.extend([] if item.pod.deleting else drain(item, tuple(sorted(instead))))
+            patches.extend([] if item.pod.deleting else drain(item, tuple(sorted(instead)), now))
         elif not item.pod.deleting:
             patches.extend(_traffic(inputs, view, item))
     return Actions(tuple(deletes), tuple(applies), tuple(patches))

@@ -34,6 +34,7 @@ class ModelView:
     failed: bool = False  # this program failed on the object; `accepted` says how
     hold: bool = False  # sizes are kept and never grown: the spec is not accepted, or paused
     refill: bool = False  # held, and a dead replica is replaced
+    in_drain: frozenset[str] = frozenset()  # leaving replicas whose requests have not ended: they are not removed yet
     clearance: Clearance = OFF  # which hardware is verified, and who of the replicas may serve
     rendered: tuple[Rendered, ...] = ()  # every child that the options may give, by (option, pool)
     frozen: frozenset[str] = frozenset()  # pods that count and stay, but are not shown to the placer

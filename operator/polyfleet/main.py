@@ -27,6 +27,7 @@ from polyfleet.cycle import Cycle, now
 from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
+from polyfleet.in_flight import Counter
 from polyfleet.lease import Lease, LeaseLost
 from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
@@ -114,6 +115,8 @@ async def lead(
         expectations = Expectations(cache)
         certifier = Certifier(client, clock, now=now, mark=queue.mark)
         stack.push_async_callback(certifier.close)
+        counter = Counter(now, queue.mark)
+        stack.push_async_callback(counter.close)
         cycle = Cycle(
             queue,
             cache,
@@ -125,6 +128,7 @@ async def lead(
             clock,
             PlanWriter(client, cache, expectations),
             certifier=certifier,
+            counter=counter,
             image=config.image,
             namespace=config.lease_namespace,
         )

@@ -31,6 +31,8 @@ ROLE = "polyfleet.io/role"
 CAPACITY_CLASS = "polyfleet.io/capacity-class"
 CANDIDATE = "polyfleet.io/candidate"
 DRAINING = "polyfleet.io/draining"
+# On a draining pod that served: when its drain began, RFC 3339.
+DRAIN_SINCE = "polyfleet.io/draining-since"
 # Annotations of a child: what its replicas are, in full length, so that a child can be read without its ModelDeployment.
 ENGINE = "polyfleet.io/engine"
 DEVICES = "polyfleet.io/devices"

@@ -10,7 +10,22 @@ from typing import Any
 
 from hwprofiles import HardwareProfileSpec
 from hwprofiles.trust import trusted
-from polyfleet import cells, demand, faults, fleet, naming, overdue, progress, quotas, revisions, rollout, rules, snapshot, volume_shape
+from polyfleet import (
+    cells,
+    demand,
+    drain,
+    faults,
+    fleet,
+    naming,
+    overdue,
+    progress,
+    quotas,
+    revisions,
+    rollout,
+    rules,
+    snapshot,
+    volume_shape,
+)
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children, attribute, recorded_size
 from polyfleet.clearance import of_model, sense, settings
@@ -58,10 +73,14 @@ def prepare(
         if not parsed.state.deleting
     }
     views = revisions.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
-    views = {key: replace(view, late=overdue.late(view, now)) for key, view in views.items()}
+    views = {key: replace(view, late=overdue.late(view, now), in_drain=_in_drain(view, observed, now)) for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
     inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views, profiles.faults)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
+
+
+def _in_drain(view: ModelView, observed: Observed, now: str | None) -> frozenset[str]:
+    return frozenset(item.pod.uid for item in drain.drains(view, observed, now))
 
 
 _NEVER = "9999-12-31"  # without a clock no date lies in the future

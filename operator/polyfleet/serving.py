@@ -97,13 +97,15 @@ def _closed(item: Standing, reason: str, message: str, why: str) -> list[PodPatc
     return [_condition(item.pod, "False", reason, message, why)]
 
 
-def drain(item: Standing, instead: tuple[tuple[str, str], ...] = ()) -> list[PodPatch]:
-    """First traffic stops, then the pod becomes the one that the ReplicaSet removes. `instead`: children that are to take its place."""
+def drain(item: Standing, instead: tuple[tuple[str, str], ...] = (), now: str | None = None) -> list[PodPatch]:
+    """First traffic stops, then the pod becomes the one that the ReplicaSet removes. `instead`: children that are to take its place.
+    `now`: of a serving replica it is noted when its drain began, because its requests are waited for."""
     pod = item.pod
+    since = {naming.DRAIN_SINCE: now} if now is not None and item.serving else {}
     body = {
         "metadata": {
             "labels": {naming.DRAINING: "true"},
-            "annotations": {naming.DELETION_COST: VICTIM_COST},
+            "annotations": {naming.DELETION_COST: VICTIM_COST, **since},
         }
     }
     cost = PodPatch("DeletionCost", pod.namespace, pod.name, pod.uid, body, "the plan stops this replica")

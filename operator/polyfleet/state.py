@@ -186,6 +186,14 @@ class CustomState:
 
 
 @dataclass(frozen=True, slots=True)
+class InFlight:
+    """Requests in flight of one draining replica, as its engine counted them."""
+
+    requests: float | None  # None = the engine could not be read
+    at: str  # RFC 3339, when it was asked
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A consistent reading of the cache. Every tuple is sorted by (namespace, name)."""
 
@@ -207,3 +215,4 @@ class Observed:
     device_classes: tuple[DeviceClassState, ...] = ()
     reports: tuple[CustomState, ...] = ()  # AccuracyReports
     findings: Mapping[str, Finding] = field(default_factory=dict)  # namespace/name of a report -> what the checks found since it was stored
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)  # uid of a draining pod -> its last reading

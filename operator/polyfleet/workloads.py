@@ -1,12 +1,13 @@
 """Sizes of the children, and which pods leave now.
 
-A child's size = replicas that stay + starts of the plan + victims that are not seen draining yet.
+A child's size = replicas that stay + starts of the plan + victims that are not seen draining yet or whose requests have not ended.
 
-A victim leaves in three looks at the cluster, so that its requests end first and the ReplicaSet removes the right pod:
+A victim leaves in four looks at the cluster, so that its requests end first and the ReplicaSet removes the right pod:
 1. `polyfleet.io/serving` False, the lowest deletion cost and the draining label are patched; the size still counts it;
-2. the cache shows the label: the size no longer counts it, and the ReplicaSet removes the not-ready pod with the lowest cost.
-   Where a pod that must stay would go before it (one that is not bound or still Pending), the victim is deleted by its uid instead;
-3. it terminates, holding its devices until it is gone.
+2. the cache shows the label: it is waited for until nothing is in flight, or `drainTimeout` is over (`drain`);
+3. the size no longer counts it, and the ReplicaSet removes the not-ready pod with the lowest cost. Where a pod that must stay would go
+   before it (one that is not bound, still Pending, or draining with requests in flight), the victim is deleted by its uid instead;
+4. it terminates, holding its devices until it is gone.
 
 A serving victim is not drained below the wanted size while a replacement is on its way, unless its devices are what the
 replacement waits for.
@@ -50,16 +51,24 @@ def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...],
     sizes: Counter[str] = Counter(slot.child for slot in slots)
     for item in staying:
         sizes[item.child.name] += 1
+    for item in items:
+        if item.leaving and not item.pod.deleting and item.pod.uid in view.in_drain:
+            sizes[item.child.name] += 1
     for child in view.children:
         sizes.setdefault(child.name, 0)
         if frozen:
             sizes[child.name] = max(sizes[child.name], child.deployment.replicas)
         elif view.hold:
             # The size of a held model is what its children say: nothing but a finished drain lowers it.
-            drained = sum(1 for item in items if item.child.name == child.name and item.leaving and not item.pod.deleting)
+            drained = sum(1 for item in items if item.child.name == child.name and _drained(view, item))
             sizes[child.name] = max(sizes[child.name], child.deployment.replicas - drained)
     remove = () if frozen else tuple(pod for child in view.children for pod in _direct(view, child.name, sizes[child.name], items))
     return Workload(dict(sorted(sizes.items())), tuple(drain), remove, tuple(held))
+
+
+def _drained(view: ModelView, item: Standing) -> bool:
+    """Leaving, with nothing left to wait for, and not removed yet."""
+    return item.leaving and not item.pod.deleting and item.pod.uid not in view.in_drain
 
 
 def _victims(plan: Plan, view: ModelView, items: tuple[Standing, ...]) -> list[Standing]:
@@ -105,11 +114,11 @@ def _floor(plan: Plan, view: ModelView) -> int:
 def _direct(view: ModelView, name: str, size: int, items: tuple[Standing, ...]) -> list[PodState]:
     """Drained pods of a child that the ReplicaSet would not remove first, or not remove at all."""
     child = next(child for child in view.children if child.name == name)
-    drained = [item.pod for item in items if item.child.name == name and item.leaving and not item.pod.deleting]
+    drained = [item.pod for item in items if item.child.name == name and _drained(view, item)]
     if not drained:
         return []
     gone = {pod.uid for pod in drained}
     others = [pod for pod in child.live if pod.uid not in gone]
     surplus = max(0, len(others) - size)
-    before = sum(1 for pod in others if not pod.node or pod.phase == "Pending")
+    before = sum(1 for pod in others if not pod.node or pod.phase == "Pending" or pod.uid in view.in_drain)
     return drained if len(others) < size or before > surplus else []

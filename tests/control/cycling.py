@@ -10,9 +10,9 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ import yaml
 from polyfleet.apply import Applier
 from polyfleet.cache import Cache
 from polyfleet.client import Client, load_configuration
-from polyfleet.cycle import Cycle
+from polyfleet.cycle import Cycle, now
+from polyfleet.drain import Drain
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
+from polyfleet.in_flight import Counter
 from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import DirtyQueue
 from polyfleet.solver_process import SolverProcess
-from polyfleet.state import CustomState, Observed, PodState
+from polyfleet.state import CustomState, InFlight, Observed, PodState
 
 from hwprofiles.shipped_profiles import SHIPPED
 from sandbox.fleet import Devices, Node
@@ -139,6 +141,16 @@ class Turning:
         return "\n".join(rows)
 
 
+class Idle(Counter):
+    """There are no engines behind these pods: none of them has a request in flight."""
+
+    def view(self, observed: Observed) -> Observed:
+        return replace(observed, in_flight={pod.uid: InFlight(0, "9999-01-01T00:00:00Z") for pod in observed.pods})
+
+    def update(self, drains: Iterable[Drain]) -> None:
+        pass
+
+
 @asynccontextmanager
 async def operator(kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWriter] = PlanWriter, folder: Path) -> AsyncIterator[Turning]:
     """A freshly started operator: nothing in memory. Leaving it is a kill: nothing is said to the API server."""
@@ -153,7 +165,7 @@ async def operator(kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWrite
         queue = DirtyQueue(clock)
         cycle = Cycle(
             queue, cache, expectations, solver, Applier(client, cache, expectations, queue.mark_later, clock), EventPoster(client, "test"),
-            Metrics(clock), clock, writer(client, cache, expectations),
+            Metrics(clock), clock, writer(client, cache, expectations), counter=Idle(now, queue.mark),
         )  # fmt: skip
         try:
             yield Turning(client, cache, cycle, kubectl, writes)

@@ -178,7 +178,7 @@ def test_a_victim_is_drained_first_and_still_counted() -> None:
     assert patches(done, "DeletionCost")[victim].body == {
         "metadata": {
             "labels": {"polyfleet.io/draining": "true"},
-            "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1000"},
+            "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1000", "polyfleet.io/draining-since": b.NOW},
         }
     }
     assert b.sizes(done.actions) == {child.name: 2}
