@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--steps", type=int, default=12)
     one.add_argument("--kappa", type=float, default=1.0, help="price of a start; 0 = neither starts nor stops have a price")
     one.add_argument("--noise", action="store_true", help="+-5 %% noise instead of drift")
+    one.add_argument("--within", type=float, metavar="S", help="end after this many CPU seconds; the line says how many steps were made")
     one.add_argument("--seed", type=int, default=0)
     _effort(one)
 
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--kappa", type=float, default=1.0)
     one.add_argument("--seed", type=int, default=0)
     _effort(one)
+
+    one = commands.add_parser("shortfalls", help="are all shortfalls explained, and do the suggested fixes hold?")
+    one.add_argument("--instance", metavar="NAME", required=True)
+    one.add_argument("--asked", type=int, default=5, help="models per instance for which the smallest fix is searched")
+    one.add_argument("--seed", type=int, default=0)
 
     one = commands.add_parser("peers", help="polyfleet beside other planners")
     one.add_argument("--only", choices=["services", "aibrix", "melange", "baselines"])
@@ -64,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("suite", help="measures and writes bench/results/placement.json")
     one.add_argument("--only", action="append", metavar="SECTION")
+    one.add_argument("--match", metavar="TEXT", default="", help="of the sections in --only measure only the commands that contain this")
     one.add_argument("--quick", action="store_true")
     commands.add_parser("report", help="writes docs/benchmarks.md from bench/results/placement.json")
     return top
@@ -99,11 +106,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "loop":
         from bench.placement import loop
 
-        return loop.command(args.instance, args.t, args.steps, args.kappa, args.noise, args.seed, args.effort)
+        return loop.command(args.instance, args.t, args.steps, args.kappa, args.noise, args.seed, args.effort, args.within)
     if args.command == "change":
         from bench.placement import change
 
         return change.command(args.instance, args.t, args.changes, args.kappa, args.seed, args.effort)
+    if args.command == "shortfalls":
+        from bench.placement import shortfalls
+
+        return shortfalls.command(args.instance, args.asked, args.seed)
     if args.command == "peers":
         from bench.placement import peers
 
@@ -120,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "suite":
         from bench.placement import suite
 
-        return suite.command(args.only, args.quick)
+        return suite.command(args.only, args.quick, args.match)
     from bench.placement import report
 
     return report.command()

@@ -74,9 +74,10 @@ def applied(snapshot: Snapshot, plan: Plan, step: int) -> Snapshot:
     return replace(snapshot, replicas=tuple(sorted(stay + new, key=lambda r: r.id)))
 
 
-def run(snapshot: Snapshot, demand: Demand, steps: int, *, noise: bool, seed: int, effort: Effort) -> Tally:
-    """`steps` counted steps. The tally's seconds are CPU seconds of each re-plan."""
+def run(snapshot: Snapshot, demand: Demand, steps: int, *, noise: bool, seed: int, effort: Effort, within: float | None = None) -> Tally:
+    """`steps` counted steps, fewer if they have taken `within` CPU seconds. The tally's seconds are CPU seconds of each re-plan."""
     tally, warm, warm_up = Tally(), Warm(), UNCOUNTED + 1
+    started = cpu_seconds()
     asked = demands(demand, seed, noise=noise)
     for step in range(steps + warm_up):
         now = demand if step < warm_up else next(asked)
@@ -100,6 +101,8 @@ def run(snapshot: Snapshot, demand: Demand, steps: int, *, noise: bool, seed: in
             if count.faults and not tally.first_fault:
                 tally.first_fault = f"step {tally.steps}: {count.faults[0]}"
         snapshot = applied(snapshot, plan, step)
+        if within is not None and tally.steps and cpu_seconds() - started >= within:
+            break
     return tally
 
 
@@ -127,7 +130,9 @@ def line(tally: Tally) -> dict[str, Any]:
     }
 
 
-def command(instance: str, t: float | None, steps: int, kappa: float, noise: bool, seed: int, effort: str) -> int:
+def command(
+    instance: str, t: float | None, steps: int, kappa: float, noise: bool, seed: int, effort: str, within: float | None = None
+) -> int:
     try:
         snapshot, demand = snapshot_of(fleet_named(instance, seed, t), start_price=kappa)
         if kappa == 0:
@@ -137,9 +142,11 @@ def command(instance: str, t: float | None, steps: int, kappa: float, noise: boo
             raise ValueError(f"--steps {steps}: allowed are whole numbers of at least 1")
         if not 0 <= kappa < 1e6:
             raise ValueError(f"--kappa {kappa}: allowed are numbers from 0 to 1e6")
+        if within is not None and not 0 < within < 1e6:
+            raise ValueError(f"--within {within}: allowed are CPU seconds above 0 and below 1e6")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    tally = run(snapshot, demand, steps, noise=noise, seed=seed, effort=EFFORTS[effort])
-    print(json.dumps({"instance": instance, "t": t, "kappa": kappa, "mode": "noise" if noise else "drift", **line(tally)}))
+    tally = run(snapshot, demand, steps, noise=noise, seed=seed, effort=EFFORTS[effort], within=within)
+    print(json.dumps({"instance": instance, "asked": steps, "t": t, "kappa": kappa, "mode": "noise" if noise else "drift", **line(tally)}))
     return 0

@@ -268,6 +268,18 @@ def page(sections: Sections) -> str:
         ("loops", "Closed loop", "loop --instance NAME", _loops(of("loops"))),
         ("changes", "One model changes", "change --instance NAME", _changes(of("changes"))),
         (
+            "shortfalls",
+            "Shortfalls and their fixes",
+            "shortfalls --instance NAME",
+            table(
+                ("instance", "models short", "explained", "asked for a fix", "fixes found", "that hold", "longest search CPU s"),
+                (
+                    (x["instance"], x["short"], x["explained"], x["asked"], x["fixes"], x["held"], _number(x["fix_cpu_max"]))
+                    for x in of("shortfalls")
+                ),
+            ),
+        ),
+        (
             "repeats",
             "Same bytes on every run",
             "suite --only repeats",

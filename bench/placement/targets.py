@@ -137,8 +137,12 @@ def targets(sections: Sections) -> list[Row]:
         "loop --instance NAME --steps N",
         loops,
         (
-            lambda ls: f"{sum(x['bind_failures'] + x['over_allocated'] for x in ls)} in {sum(x['steps'] for x in ls)} steps",
-            lambda ls: _all(not any(x["bind_failures"] or x["over_allocated"] for x in ls), any(x["steps"] >= 10_000 for x in ls)),
+            lambda ls: (
+                f"{sum(x['bind_failures'] + x['over_allocated'] for x in ls)} in {sum(x['steps'] for x in ls)} steps,"
+                f" the longest run {max(x['steps'] for x in ls)}"
+            ),
+            # Fewer steps than asked for is not met, however clean they were.
+            lambda ls: not any(x["bind_failures"] or x["over_allocated"] for x in ls) and any(x["steps"] >= 10_000 for x in ls),
         ),
     )
     add(
@@ -268,13 +272,15 @@ def bars(sections: Sections) -> list[Row]:
         lambda ls: f"{sum(bool(x['faults']) for x in ls)} of {len(ls)} plans with faults",
         lambda ls: not any(x["faults"] for x in ls),
     )
-    rows.append(
-        Row(
-            "every shortfall explained, the suggested fix verified by re-solving",
-            "held by tests, not measured here",
-            None,
-            "pytest tests/unit/placement",
-        )
+    add(
+        "every shortfall explained, the suggested fix verified by re-solving",
+        "shortfalls --instance NAME",
+        f.lines("shortfalls"),
+        lambda ls: (
+            f"{sum(x['explained'] for x in ls)} of {sum(x['short'] for x in ls)} explained, {sum(x['held'] for x in ls)} of"
+            f" {sum(x['fixes'] for x in ls)} fixes hold"
+        ),
+        lambda ls: all(x["explained"] == x["short"] and x["held"] == x["fixes"] for x in ls),
     )
     return rows
 
