@@ -89,4 +89,15 @@ def test_targets_tell_met_from_not_met() -> None:
     assert "6.00 s" in first[0].figure
     loops = next(r for t, r in rows.items() if t.startswith("6: no bind failure"))
     assert loops.met is False
-    assert loops.figure == "1 in 10000 steps"
+    assert loops.figure == "1 in 10000 steps, the longest run 10000"
+
+
+def test_fewer_steps_than_asked_for_are_not_met() -> None:
+    """9,999 clean steps are not the 10,000 of target 6; one more are."""
+    step = {"mode": "drift", "instance": "small_loose", "t": None, "kappa": 1.0, "bind_failures": 0, "over_allocated": 0}
+
+    def met(steps: int) -> bool | None:
+        rows = targets.targets({"loops": {"lines": [{**step, "steps": steps}]}})
+        return next(r.met for r in rows if r.target.startswith("6: no bind failure"))
+
+    assert (met(9_999), met(10_000)) == (False, True)
