@@ -33,6 +33,9 @@ from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, DirtyQueue
 from polyfleet.reflector import Timing
+from polyfleet.scaling.runner import Autoscaler
+from polyfleet.scaling.series import ScalingSeries
+from polyfleet.scaling.store import Store
 from polyfleet.solver_process import SolverProcess
 
 log = logging.getLogger(__name__)
@@ -117,6 +120,7 @@ async def lead(
         stack.push_async_callback(certifier.close)
         counter = Counter(now, queue.mark)
         stack.push_async_callback(counter.close)
+        scaler = Autoscaler(time.time, queue.mark, Store(client), series=ScalingSeries(metrics.registry))
         cycle = Cycle(
             queue,
             cache,
@@ -129,6 +133,7 @@ async def lead(
             PlanWriter(client, cache, expectations),
             certifier=certifier,
             counter=counter,
+            scaler=scaler,
             image=config.image,
             namespace=config.lease_namespace,
         )
@@ -142,6 +147,7 @@ async def lead(
             group.create_task(resync(config, queue), name="resync")
             queue.mark("start")
             group.create_task(cycle.run(), name="cycle")
+            group.create_task(scaler.run(), name="autoscaler")
 
 
 async def seed_objects(config: Config, client: Client, cycle: Cycle) -> bool:
