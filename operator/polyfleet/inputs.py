@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hwprofiles.trust import Fault as ProfileFault
-from placement.types import Demand, ModelDemand, Snapshot
+from placement.types import Demand, Snapshot
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children
 from polyfleet.clearance.standing import OFF, Clearance
@@ -16,7 +16,6 @@ from polyfleet.objects import Objects
 from polyfleet.progress import Late, RolledBack
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import Fault, Resolution
-from polyfleet.scaling.force import Force, Reference
 from polyfleet.state import CustomState, PodState
 
 if TYPE_CHECKING:
@@ -46,12 +45,7 @@ class ModelView:
     rolled_back: tuple[RolledBack, ...] = ()  # wanted revisions that were given up, as stored
     late: tuple[Late, ...] = ()  # wanted revisions that make no progress
     waits_turn: bool = False  # its rollout begins when another model's has ended
-    queued: frozenset[str] = frozenset()  # with `waits_turn`: what is superseded when its turn has come
     doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
-    force: Force | None = None  # what the autoscaler says of it
-    unit: Reference | None = None  # of its work, where it is scaled automatically
-    bounds: tuple[int, int] | None = None  # lowest and highest size, where the placer chooses it; None: `target` is asked for
-    asked: ModelDemand | None = None  # with `bounds`: the work that it is to carry
 
     @property
     def key(self) -> str:

@@ -33,9 +33,6 @@ from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, DirtyQueue
 from polyfleet.reflector import Timing
-from polyfleet.scaling.runner import Autoscaler
-from polyfleet.scaling.series import ScalingSeries
-from polyfleet.scaling.store import Store
 from polyfleet.solver_process import SolverProcess
 
 log = logging.getLogger(__name__)
@@ -120,7 +117,6 @@ async def lead(
         stack.push_async_callback(certifier.close)
         counter = Counter(now, queue.mark)
         stack.push_async_callback(counter.close)
-        scaler = Autoscaler(time.time, queue.mark, Store(client), series=ScalingSeries(metrics.registry))
         cycle = Cycle(
             queue,
             cache,
@@ -133,7 +129,6 @@ async def lead(
             PlanWriter(client, cache, expectations),
             certifier=certifier,
             counter=counter,
-            scaler=scaler,
             image=config.image,
             namespace=config.lease_namespace,
         )
@@ -147,7 +142,6 @@ async def lead(
             group.create_task(resync(config, queue), name="resync")
             queue.mark("start")
             group.create_task(cycle.run(), name="cycle")
-            group.create_task(scaler.run(), name="autoscaler")
 
 
 async def seed_objects(config: Config, client: Client, cycle: Cycle) -> bool:

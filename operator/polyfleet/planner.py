@@ -4,9 +4,8 @@
     wish    = as if every pair that may be tried were verified (only while there are such pairs)
     trials  = the pairs that are worth a candidate now; then one more solve in which they take part
 
-A candidate for which no devices are free is left out, its model says so, and the next model's is tried in its place; during a rollout it
-may take the place of an earlier replica where availability permits. A rollout without room passes its turn on in the same way. Each
-question is answered once: the same snapshot needs no second solve.
+A candidate for which no devices are free is left out, and its model says so; during a rollout it may take the place of an earlier replica
+where availability permits. Each question is answered once: the same snapshot needs no second solve.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from placement.types import Demand, Plan, Snapshot, Warm
-from polyfleet import demand, turns
+from polyfleet import demand
 from polyfleet.clearance import candidates
 from polyfleet.clearance.candidates import SUFFIX, Trial, main_name
 from polyfleet.hold import hold_plan
@@ -27,14 +26,11 @@ from polyfleet.solver_process import SolverFailed, SolverProcess
 log = logging.getLogger(__name__)
 
 PLAN, WISH, TRIAL = "plan", "wish", "trial"  # what a question is for: each has its own last answer and warm state
-# Each question leaves out what the one before found no room for. Beyond so many the rest waits for a later cycle: a solve takes time.
-QUESTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     question: Snapshot
-    demand: Demand
     plan: Plan
     warm: Warm | None
     millis: int
@@ -59,63 +55,49 @@ class Planner:
 
     async def plan(self, inputs: Inputs, now: str) -> Planned:
         """The plan in the models' own names, or the one that moves nothing."""
-        told = await self._planned(PLAN, inputs, now)
-        for number in range(1, QUESTIONS):
-            following = None if told.failed else turns.passed_on(told.inputs, told.plan, now)
-            if following is None:
-                break
-            more = await self._planned(f"{PLAN} {number}", following, now)
-            if more.failed:
-                break
-            told = replace(more, solved=told.solved or more.solved)
-        return told if told.failed else await self._tried(told, now)
-
-    async def _planned(self, role: str, inputs: Inputs, now: str) -> Planned:
-        before = self.answers.get(role)
-        found = await self._ask(role, candidates.asked(inputs, now=now), inputs)
+        before = self.answers.get(PLAN)
+        found = await self._ask(PLAN, candidates.asked(inputs, now=now))
         if isinstance(found, SolverFailed):
             said = f"{found.kind}: {found.message}"
             return Planned(inputs, hold_plan(inputs.snapshot, inputs.demand, said[:300]), failed=said)
-        return Planned(inputs, candidates.merged(found.plan), found.millis, found is not before)
+        told = Planned(inputs, candidates.merged(found.plan), found.millis, found is not before)
+        return await self._tried(told, now)
 
     async def _tried(self, told: Planned, now: str) -> Planned:
         snapshot = candidates.wish(told.inputs)
         if snapshot is None:
-            self.answers = {role: answer for role, answer in self.answers.items() if role.startswith(PLAN)}
+            self.answers.pop(WISH, None), self.answers.pop(TRIAL, None)
             return told
-        wished = await self._ask(WISH, snapshot, told.inputs)
+        wished = await self._ask(WISH, snapshot)
         if isinstance(wished, SolverFailed):
             return told
-        return await self._with(told, wished.plan, now)
+        trials = candidates.choose(told.inputs, told.plan, wished.plan)
+        return await self._with(told, trials, now) if trials else told
 
-    async def _with(self, told: Planned, wished: Plan, now: str) -> Planned:
-        """With the trials that find devices; the others are told as what they lack, and their turn is the next ones'."""
+    async def _with(self, told: Planned, trials: Mapping[str, Trial], now: str) -> Planned:
+        """With those of the trials that find devices; the others are told as what they lack."""
         lacking: dict[str, Plan] = {}
-        yielding: dict[str, Trial] = {}
-        for number in range(QUESTIONS):
-            trials = candidates.choose(told.inputs, told.plan, wished, lacking.keys())
-            trials |= {key: trial for key, trial in yielding.items() if key in trials}
-            if not trials:
-                break
+        while trials:
             inputs = candidates.with_trials(told.inputs, trials)
-            found = await self._ask(f"{TRIAL} {number}", candidates.asked(inputs, trials, now), inputs)
+            found = await self._ask(TRIAL, candidates.asked(inputs, trials, now))
             if isinstance(found, SolverFailed):
-                break
+                return told
             if room := candidates.make_room(inputs, found.plan, trials):
-                yielding |= {key: trial for key, trial in room.items() if trial.room}
+                trials = room
                 continue
             short = {main_name(item.model) for item in found.plan.shortfalls if item.model.endswith(SUFFIX)} & trials.keys()
             if not short:
                 plan = candidates.merged(found.plan)
                 return replace(told, inputs=inputs, plan=_told(plan, lacking), millis=found.millis, solved=True)
             lacking |= dict.fromkeys(short, found.plan)
+            trials = {key: trial for key, trial in trials.items() if key not in short}
         return replace(told, plan=_told(told.plan, lacking))
 
-    async def _ask(self, role: str, snapshot: Snapshot, inputs: Inputs) -> Answer | SolverFailed:
-        last, wanted = self.answers.get(role), demand.demand(snapshot.models, inputs.demand.models)
-        if last is not None and (last.question, last.demand) == (snapshot, wanted):
+    async def _ask(self, role: str, snapshot: Snapshot) -> Answer | SolverFailed:
+        last = self.answers.get(role)
+        if last is not None and last.question == snapshot:
             return last
-        outcome = await self.solver.solve(snapshot, wanted, last.warm if last is not None else None)
+        outcome = await self.solver.solve(snapshot, _demand(snapshot), last.warm if last is not None else None)
         if not isinstance(outcome, SolverFailed) and outcome.violations:
             outcome = SolverFailed("Violations", "the plan breaks a rule: " + "; ".join(outcome.violations[:3]), outcome.seconds)
         if isinstance(outcome, SolverFailed):
@@ -124,8 +106,12 @@ class Planner:
             log.error("no usable plan", extra={"kind": outcome.kind, "detail": outcome.message, "question": role})
             return outcome
         self.metrics.solved(outcome.plan, outcome.seconds)
-        self.answers[role] = Answer(snapshot, wanted, outcome.plan, outcome.warm, round(outcome.seconds * 1000))
+        self.answers[role] = Answer(snapshot, outcome.plan, outcome.warm, round(outcome.seconds * 1000))
         return self.answers[role]
+
+
+def _demand(snapshot: Snapshot) -> Demand:
+    return demand.demand(snapshot.models)
 
 
 def _told(plan: Plan, lacking: Mapping[str, Plan]) -> Plan:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polyfleet.clearance.work import Finding
-from polyfleet.scaling.force import Force
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +216,3 @@ class Observed:
     reports: tuple[CustomState, ...] = ()  # AccuracyReports
     findings: Mapping[str, Finding] = field(default_factory=dict)  # namespace/name of a report -> what the checks found since it was stored
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)  # uid of a draining pod -> its last reading
-    scaling: Mapping[str, Force] = field(default_factory=dict)  # namespace/name of a model -> what the autoscaler says of it

@@ -12,11 +12,11 @@ quotas, budgets and moves count for it like for anybody, and the check of the pl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from placement.types import Model, Plan, Snapshot, Spread
-from polyfleet import demand, rollout, turns
+from polyfleet import demand, rollout
 from polyfleet.clearance.standing import State, kept_for_debugging
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
@@ -72,7 +72,8 @@ def asked(inputs: Inputs, trials: Mapping[str, Trial] | None = None, now: str | 
         if key not in models or not (held or trial):
             continue
         main = models[key]
-        models[key] = _resized(main, -len(held) - (1 if trial is not None else 0))
+        size = max(0, main.min_replicas - len(held) - (1 if trial is not None else 0))
+        models[key] = replace(main, min_replicas=size, max_replicas=size)
         staying = {item.pod.uid for item in _staying(view, held, now)}
         count = len(staying) + (1 if trial is not None else 0)
         models[key + SUFFIX] = _candidate(main, count)
@@ -121,15 +122,15 @@ def with_trials(inputs: Inputs, trials: Mapping[str, Trial]) -> Inputs:
     if not trials:
         return inputs
     models = tuple(
-        _resized(model, 1 - trials[model.name].room) if model.name in trials else model
+        _sized(model, model.min_replicas + 1 - trials[model.name].room) if model.name in trials else model
         for model in inputs.snapshot.models
     )
     shown = replace(inputs.snapshot, models=models)
-    return replace(inputs, snapshot=shown, demand=demand.demand(models, inputs.demand.models), trials=dict(sorted(trials.items())))
+    return replace(inputs, snapshot=shown, demand=demand.demand(models), trials=dict(sorted(trials.items())))
 
 
-def _resized(model: Model, more: int) -> Model:
-    return replace(model, min_replicas=max(0, model.min_replicas + more), max_replicas=max(0, model.max_replicas + more))
+def _sized(model: Model, size: int) -> Model:
+    return replace(model, min_replicas=max(0, size), max_replicas=max(0, size))
 
 
 def main_name(name: str) -> str:
@@ -197,7 +198,7 @@ def wish(inputs: Inputs) -> Snapshot | None:
     }
     if not opened:
         return None
-    models = tuple(_wished(inputs, model) for model in inputs.snapshot.models)
+    models = tuple(_sized(model, _target(inputs, model)) for model in inputs.snapshot.models)
     options = tuple(
         replace(option, eligible=True, pools=tuple(sorted(set(option.pools if option.eligible else ()) | opened[option.id])))
         if option.id in opened
@@ -220,32 +221,26 @@ def _blocked(view: ModelView, item: Standing) -> bool:
     return stand is not None and stand.state is State.BLOCKED
 
 
-def _wished(inputs: Inputs, model: Model) -> Model:
+def _target(inputs: Inputs, model: Model) -> int:
     view = inputs.models.get(model.name)
     if view is None or view.hold:
-        return model
-    if view.bounds is not None:
-        return replace(model, min_replicas=view.bounds[0], max_replicas=view.bounds[1])
+        return model.min_replicas
     # A model without any verified pair asks for nothing yet; here it asks for all of it.
-    size = max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
-    return replace(model, min_replicas=size, max_replicas=size)
+    return max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
 
 
-def choose(inputs: Inputs, plan: Plan, wished: Plan, passed: Collection[str] = ()) -> dict[str, Trial]:
+def choose(inputs: Inputs, plan: Plan, wished: Plan) -> dict[str, Trial]:
     """The pairs to try now: one per model, at most four in the fleet, the most urgent models first.
 
-    `plan`: without new candidates (merged); `wished`: of the wish snapshot; `passed`: models whose candidate finds no devices, so that
-    others have their turn. Chosen is what the wish uses and what lowers the shortfall or saves more than `stability.minSavingPercent`; the
-    reference comes before everything that is compared with it, and a replica of an earlier revision is followed by a candidate of the same
-    profile, or of another one where that must not serve."""
+    `plan`: without new candidates (merged); `wished`: of the wish snapshot. Chosen is what the wish uses and what lowers the shortfall or
+    saves more than `stability.minSavingPercent`; the reference comes before everything that is compared with it, and a replica of an
+    earlier revision is followed by a candidate of the same profile."""
     room = MOST_IN_FLEET - sum(1 for view in inputs.models.values() if trying(view))
-    rollouts = sum(1 for view in inputs.models.values() if rolls(view) and not turns.stuck(view, plan))
+    rollouts = sum(1 for view in inputs.models.values() if rolls(view))
     found: dict[str, Trial] = {}
     order = sorted(inputs.models.items(), key=lambda pair: (-(pair[1].spec.priority if pair[1].spec is not None else 0), pair[0]))
     for key, view in order:
         if room <= 0 or view.spec is None or view.hold or not view.clearance.required or view.target == 0 or trying(view):
-            continue
-        if key in passed:
             continue
         begins = bool(stale_profiles(view)) and not rolls(view)
         if begins and rollouts >= inputs.policy.stability.max_concurrent_rollouts:
@@ -293,10 +288,9 @@ def _next(inputs: Inputs, view: ModelView, plan: Plan, wished: Plan) -> str | No
         if same:
             return same[0].id
     wanted = [option for option in order if uses[option.id]]
-    short, then = _short(plan, view.key), _short(wished, view.key)
     if not wanted:
-        # Nothing of the wanted revision may serve. An earlier one does its work, or nobody has room: then the placer says what is missing.
-        return order[0].id if not clearance.eligible and (then or stale_profiles(view)) else None
+        return None
+    short, then = _short(plan, view.key), _short(wished, view.key)
     if not clearance.eligible or then < short:
         return wanted[0].id
     now, later = _cost(inputs, plan, view.key), _cost(inputs, wished, view.key)

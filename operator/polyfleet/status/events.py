@@ -17,7 +17,6 @@ from polyfleet import hardware, revisions
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.plans.told import NOTHING, Told
-from polyfleet.scaling import notes as scaling_notes
 from polyfleet.snapshot import holders, standings
 from polyfleet.state import CustomState, NodeState, Observed
 from polyfleet.status import accuracy_notes, fleet, placed, rows
@@ -35,8 +34,7 @@ def of_model(
     decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
     found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view), _rolled_back(view, status))
     gate = [_note(view.state, kind, reason, text) for kind, reason, text in accuracy_notes.of_model(inputs, plan, view, status)]
-    size = [_note(view.state, kind, reason, text) for kind, reason, text in scaling_notes.of_model(inputs, view, status)]
-    return [*(note for note in found if note is not None), *gate, *size]
+    return [*(note for note in found if note is not None), *gate]
 
 
 def _asked(view: ModelView, told: Told) -> EventNote | None:
@@ -72,10 +70,6 @@ def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     for share in plan.assignments:
         if share.model == view.key:
             layout[(pools.get(share.cell, ""), _size(share.option))] += share.replicas
-    sizes = {pool: {size for other, size in layout if other == pool and size} for pool, _ in layout}
-    for pool, known in sizes.items():
-        if len(known) == 1 and (pool, "") in layout:  # an earlier revision of the same: no reason to name the pool twice
-            layout[(pool, *known)] += layout.pop((pool, ""))
     parts = [f"{count} on {pool}{size}" for (pool, size), count in sorted(layout.items())]
     reason = "PlanChanged" if stops or any(item.serving for item in items) else "Planned"
     head = f"{sum(layout.values()) - candidates} replicas" + (f" and {candidates} under test" if candidates else "")
@@ -113,7 +107,7 @@ def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     short = placed.missing(plan, view)
     if short is None or inputs.fleet.unknown:
         return None
-    judged = placed.judge(inputs, plan, view, lasting=True)
+    judged = placed.judge(inputs, plan, view)
     hint = next((row.hint for row in short.reasons if row.hint), "")
     text = f"{short.replicas} of {view.target} replicas have no place: {judged.reason}: {judged.message}"
     return _note(view.state, "Warning", "PlacementShortfall", f"{text}; {hint}" if hint else text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hwprofiles.schema import format_decimal
@@ -23,7 +22,6 @@ from polyfleet.prepare import INVALID_SPEC
 from polyfleet.rating import PROFILE_STALE, SLO_UNREACHABLE, bench
 from polyfleet.render import service
 from polyfleet.resolve import Fault, ResolvedOption
-from polyfleet.scaling import rows as scaling_rows
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import accuracy, placed, pods, promotion, refused, rows
@@ -62,7 +60,7 @@ def build(
         "replicas": len(items) - len(tried) + waiting,
         "readyReplicas": serving,
         "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
-        "summary": {**_summary(inputs, view, items, tried, serving), "reason": reason(judged)},
+        "summary": _summary(inputs, view, items, tried, serving),
         "placements": groups[:MAX_PLACEMENTS],
         "shortfall": placed.status(inputs, plan, view, queue),
         "rejected": rejected(plan, view, {row["profile"] for row in groups})[:MAX_REJECTED],
@@ -70,7 +68,6 @@ def build(
         "plan": _plan(plan, told),
         "accuracy": accuracy.verdicts(view),
         "rolledBack": [item.row() for item in overdue.given_up(view, now)],
-        "autoscaler": scaling_rows.status(view),
         "conditions": write(judged, view.state.status, view.state.generation, now),
     }
     return fit({key: value for key, value in found.items() if value not in (None, [], {})})
@@ -81,19 +78,7 @@ def failed(view: ModelView, message: str, now: str) -> dict[str, Any]:
     stored = {key: value for key, value in view.state.status.items() if key != "conditions"}
     bad = _accepted(Fault(INVALID_SPEC, message))
     rows = [bad, Judged("Ready", bad.status, bad.reason, bad.message)]
-    return {
-        **stored,
-        "observedGeneration": view.state.generation,
-        "summary": {**(stored.get("summary") or {}), "reason": bad.reason},
-        "conditions": write(rows, view.state.status, view.state.generation, now),
-    }
-
-
-def reason(judged: Sequence[Judged]) -> str:
-    """The column: why it is not Ready; of one that is, why the wanted revision does not serve."""
-    rows_ = {row.type: row for row in judged}
-    held = [row for row in (rows_.get("Ready"), rows_.get(promotion.ROW)) if row is not None and row.status != TRUE]
-    return held[0].reason if held else "Ready"
+    return {**stored, "observedGeneration": view.state.generation, "conditions": write(rows, view.state.status, view.state.generation, now)}
 
 
 # ---- conditions
@@ -109,7 +94,7 @@ def conditions(
     told: Told = NOTHING,
 ) -> list[Judged]:
     denied = refused.of_model(view, refusals)
-    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted or scaling_rows.wake_fault(view))]
+    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted)]
     if view.accepted is None:
         found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
@@ -131,10 +116,7 @@ def conditions(
     # The wanted revision is to serve also where it waits for its verdict.
     wanted = planned if view.key in told.waiting else view.target if accuracy.awaiting(view) else places
     promoted = promotion.judge(inputs.fleet, plan, view, wanted, told, inputs.fleet.profiles)
-    if ready.status == TRUE and promoted is not None and promoted.reason in (promotion.BLOCKED, promotion.ROLLED_BACK):
-        # `kubectl get mdep -o wide` shows this row's message alone: it is no reason to be unready, and not to be missed.
-        ready = replace(ready, message=f"{ready.message}; {promoted.reason}: {promotion.obstacle(inputs.fleet, plan, view)}".rstrip(": "))
-    return [*told_rows, ready, available, *([promoted] if promoted is not None else []), *scaling_rows.conditions(inputs, plan, view)]
+    return [*told_rows, ready, available, *([promoted] if promoted is not None else [])]
 
 
 def _waiting(plan: Plan, view: ModelView, whole: bool) -> int:

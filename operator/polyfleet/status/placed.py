@@ -65,8 +65,7 @@ def queue(inputs: Inputs, plan: Plan) -> dict[str, int]:
     return {key: place for place, key in enumerate(order, start=1)}
 
 
-def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING, *, lasting: bool = False) -> Judged:
-    """`lasting`: without the progress of checks, so that the same situation is told in the same words."""
+def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> Judged:
     if inputs.fleet.unknown:
         return Judged(
             ROW,
@@ -101,13 +100,13 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING, *, 
     if not short.reasons:
         return Judged(ROW, FALSE, str(Reason.DEVICES_UNAVAILABLE), f"{short.replicas} replicas have no place")
     first = short.reasons[0]
-    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(view, lasting=lasting)])))
+    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(view)])))
 
 
-def _left_out(view: ModelView, *, lasting: bool) -> list[str]:
+def _left_out(view: ModelView) -> list[str]:
     """Hardware that is not used because it may not serve, or not yet."""
-    untried = accuracy.unverified(view) if lasting else accuracy.untried(view)
-    found = [*([] if lasting else accuracy.awaited(view)), *accuracy.blocked(view)][:MAX_NOTES]
+    untried = accuracy.untried(view)
+    found = [*accuracy.awaited(view), *accuracy.blocked(view)][:MAX_NOTES]
     found += [f"no verdict yet on {', '.join(untried)}"] if untried else []
     return [f"{accuracy.AWAITING}: not used: {'; '.join(found)}"] if found else []
 

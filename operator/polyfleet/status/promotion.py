@@ -16,7 +16,7 @@ from polyfleet.clearance.candidates import stale_profiles
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.plans.told import NOTHING, Told
-from polyfleet.snapshot import current, stale, standings
+from polyfleet.snapshot import current, standings
 from polyfleet.status import accuracy, placed, rows
 from polyfleet.status.conditions import FALSE, TRUE, Judged
 
@@ -141,17 +141,10 @@ def _update_room(fleet: Fleet, plan: Plan, view: ModelView) -> str:
     return _needs(fleet, view, short, "the update")
 
 
-def _broken(view: ModelView) -> bool:
-    """Whether replicas of an earlier revision hold devices and do not serve."""
-    return any(stale(view, item) and not item.serving for item in standings(view))
-
-
 def _needs(fleet: Fleet, view: ModelView, short: Shortfall, who: str) -> str:
     free = min((free for row in short.reasons for free in row.free), key=lambda free: (free.need, free.pool), default=None)
-    may = view.spec is None or view.spec.rollout.allow_downtime or not any(stale(view, item) for item in standings(view))
-    way = "" if may else ", or spec.rollout.allowDowntime: true"
-    if view.spec is not None and not rollout.allowance(view.spec, view.target) and _broken(view):
-        way += ", or spec.rollout.maxUnavailable: 1, so that it takes the place of a replica that does not serve"
+    down = view.spec is not None and view.spec.rollout.allow_downtime
+    way = "" if down else ", or spec.rollout.allowDowntime: true"
     if free is None:
         why = placed.message(fleet, short.reasons[0]) if short.reasons else "no place"
         return f"{who} finds no room ({why}){way}"
