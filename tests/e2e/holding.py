@@ -87,6 +87,14 @@ class Holding:
 
     # ---- the two records
 
+    def _story(self, node: str, bound: dict[tuple[str, str], datetime], gone: dict[tuple[str, str], datetime]) -> str:
+        """What is known of the node's pods, for a person who has to find out what went wrong."""
+        told = []
+        for name in sorted(name for name, pod in self.pods.items() if pod["spec"]["nodeName"] == node):
+            had = sorted(self.given.get(name, ()))
+            told.append(f"{name[1]}: bound {bound.get(name)}, gone {gone.get(name)}, had {had}, {self.pods[name]['status']}")
+        return "; ".join(told)
+
     def _times(self) -> tuple[dict[tuple[str, str], datetime], dict[tuple[str, str], datetime]]:
         """When each pod was bound, and when its node's kubelet said that it is gone."""
         bound: dict[tuple[str, str], datetime] = {}
@@ -134,7 +142,7 @@ class Holding:
                 if had == frozenset(each.devices) and self.pods[name]["spec"]["nodeName"] == each.node
                 if bound[name] <= each.at and (name not in gone or each.at <= gone[name])
             ]
-            assert len(fits) == 1, f"{each} belongs to {fits}"
+            assert len(fits) == 1, f"{each} belongs to {fits}; on this node: {self._story(each.node, bound, gone)}"
             owners += fits
         assert Counter(owners) == Counter(self.pods.keys())
         for index, later in enumerate(given):
