@@ -13,7 +13,7 @@ from accuracy.certify import Outcome, Progress
 from accuracy.golden import digest
 from accuracy.types import Gate, GoldenSet, Mode, Reason, Verdict
 from accuracy.verify import verify
-from tests.unit.accuracy.servers import REFERENCE, engine, golden, policy, record, run, scoring
+from tests.unit.accuracy.servers import REFERENCE, Seen, Spoiler, engine, golden, policy, record, run, scoring
 
 HARMLESS = ("--dtype=fp32",)
 BF16 = "--dtype=bf16"
@@ -170,6 +170,34 @@ def test_a_reference_judges_itself_by_its_consistency() -> None:
     assert (found.decision.verdict, found.decision.reason) == (Verdict.PROMOTE, Reason.SELF_REFERENCE), found.decision.message
     assert found.record is not None
     assert verify(found.report)[0]
+
+
+def _says(text: str, *, always: bool) -> Spoiler:
+    """An engine whose greedy text, or every text, is this; its tokens and numbers are its own."""
+
+    def spoilt(seen: Seen) -> object:
+        if seen.path != "/v1/completions" or seen.asked.get("max_tokens", 0) < 2 or (seen.asked.get("temperature") and not always):
+            return None
+        (choice,) = seen.answer["choices"]
+        return {**seen.answer, "choices": [{**choice, "text": text}]}
+
+    return spoilt
+
+
+def test_a_greedy_loop_that_sampling_leaves_is_no_fault_of_a_reference_and_an_endless_one_is() -> None:
+    """Found with SmolLM2 at bf16, fp16 and fp32 alike, which goes on after "You" with "-er-er-er" at temperature 0 and healthily at 1."""
+
+    async def main(always: bool, rate: float) -> Outcome:
+        wanted = policy(bad_prompt_rate=rate, max_prompts=80)
+        async with engine(*REFERENCE, spoil=_says("-er" * 16, always=always)) as candidate:
+            return await run(candidate.url, own_reference=True, policy=wanted, golden=(golden(80),))
+
+    dull = asyncio.run(main(always=False, rate=0.1))
+    assert (dull.decision.verdict, dull.decision.reason) == (Verdict.PROMOTE, Reason.SELF_REFERENCE), dull.decision.message
+    assert len([s.item for s in dull.report.samples if s.intermittent]) <= 1  # the byte model goes on after code with blanks alone
+    sick = asyncio.run(main(always=True, rate=0.02))
+    assert sick.decision.verdict is Verdict.BLOCK, sick.decision.message
+    assert {s.intermittent for s in sick.report.samples} == {"", "Degenerate"}
 
 
 def test_a_reference_without_noise_holds() -> None:
