@@ -16,7 +16,7 @@ from polyfleet.clearance.candidates import stale_profiles
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import ModelView
 from polyfleet.plans.told import NOTHING, Told
-from polyfleet.snapshot import current, standings
+from polyfleet.snapshot import current, stale, standings
 from polyfleet.status import accuracy, placed, rows
 from polyfleet.status.conditions import FALSE, TRUE, Judged
 
@@ -141,10 +141,21 @@ def _update_room(fleet: Fleet, plan: Plan, view: ModelView) -> str:
     return _needs(fleet, view, short, "the update")
 
 
+def _ways(view: ModelView) -> list[str]:
+    """Settings by which a replica of the earlier revision would make room; none where there is no such replica, or it may stop already."""
+    if view.spec is None or rollout.allowance(view.spec, view.target) or not (old := [i for i in standings(view) if stale(view, i)]):
+        return []
+    found = ["spec.rollout.allowDowntime: true"]
+    if not all(item.serving for item in old):
+        found.append("spec.rollout.maxUnavailable: 1, so that it takes the place of a replica that does not serve")
+    elif view.target > 1:
+        found.append(f"spec.rollout.maxUnavailable: 1, so that one replica stops for it (now none of {view.target} may)")
+    return found
+
+
 def _needs(fleet: Fleet, view: ModelView, short: Shortfall, who: str) -> str:
     free = min((free for row in short.reasons for free in row.free), key=lambda free: (free.need, free.pool), default=None)
-    down = view.spec is not None and view.spec.rollout.allow_downtime
-    way = "" if down else ", or spec.rollout.allowDowntime: true"
+    way = "".join(f", or {text}" for text in _ways(view))
     if free is None:
         why = placed.message(fleet, short.reasons[0]) if short.reasons else "no place"
         return f"{who} finds no room ({why}){way}"

@@ -30,7 +30,7 @@ REQUIRED = b.policy(GATE)
 
 
 def at_once(coroutine: Coroutine[Any, Any, Planned]) -> Planned:
-    """The result of a coroutine that never waits, as with a placer in this process: an event loop costs more than the turn."""
+    """The result of a coroutine that never waits, as with a placer in this process: an event loop for each turn costs more than the turn."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -62,7 +62,13 @@ class Cluster:
     made: int = 0
     least: dict[str, int] = field(default_factory=dict)  # fewest serving replicas seen, by model, while `watch` is on
     watch: bool = False
-    planner: Planner = field(default_factory=lambda: Planner(InProcess(), Metrics(lambda: 0.0)))  # type: ignore[arg-type]
+    others: tuple[PodState, ...] = ()  # pods of somebody else
+    sick: set[str] = field(default_factory=set)  # pods whose engines have ended and do not come up again
+    solver: InProcess = field(default_factory=InProcess)
+    planner: Planner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(self.solver, Metrics(lambda: 0.0))  # type: ignore[arg-type]
 
     # ---- what tests ask and change
 
@@ -91,15 +97,15 @@ class Cluster:
 
     def again(self) -> Cluster:
         """The same cluster once more, to be moved on by itself."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "planner"}
-        return Cluster(**{name: copy(value) if isinstance(value, dict) else value for name, value in own.items()})
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("planner", "solver")}
+        return Cluster(**{name: copy(value) if isinstance(value, dict | set) else value for name, value in own.items()})
 
     def seen(self) -> Observed:
         idle = {pod.uid: InFlight(0.0, self.now) for pod in self.pods.values() if pod.labels.get(naming.DRAINING) == "true"}
         found = b.observed(
             models=self.models.values(), policy=self.policy, profiles=self.profiles, nodes=self.nodes,
             pools=[b.pool(profile.name, profile.name) for profile in self.profiles],
-            plans=self.plans, deployments=self.deployments.values(), pods=self.pods.values(), reports=self.reports.values(),
+            plans=self.plans, deployments=self.deployments.values(), pods=[*self.pods.values(), *self.others], reports=self.reports.values(),
         )  # fmt: skip
         return replace(found, in_flight=idle)
 
@@ -175,7 +181,7 @@ class Cluster:
         node = pod.node or pod.pinned_node
         if not node:
             return pod
-        up = not self.broken(child)
+        up = not self.broken(child) and pod.name not in self.sick
         gate = pod.conditions.get(naming.SERVING)
         running = b.replica(child, pod.name, node=node, up=up, created=pod.created)
         image = naming.short_hash(child.spec["template"]["spec"]["containers"][0]["image"])

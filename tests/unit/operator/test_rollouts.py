@@ -16,6 +16,7 @@ from tests.unit.operator.rolling import REQUIRED, Cluster, argument
 
 GATES = pytest.mark.parametrize("policy", [b.ungated(), REQUIRED], ids=["Disabled", "Required"])
 V1, V2, V3 = "--v1", "--v2", "--v3"
+ONE = b.profiles("sandbox-nvidia")
 
 
 def runtime(arg: str, tensor: int = 2) -> dict[str, Any]:
@@ -34,12 +35,12 @@ def node(name: str, devices: int) -> NodeState:
 _SETTLED: dict[str, Cluster] = {}  # by what they were made of; every test goes on with a copy of its own
 
 
-def settled(models: list[CustomState], nodes: list[NodeState], policy: CustomState) -> Cluster:
+def settled(models: list[CustomState], nodes: list[NodeState], policy: CustomState, profiles: tuple[CustomState, ...] = ONE) -> Cluster:
     """Every model serves whole with its first revision. How it rolls from there makes no difference to how it came up."""
     early = [replace(m, spec={key: value for key, value in m.spec.items() if key != "rollout"}) for m in models]
-    key = repr((early, nodes, policy))
+    key = repr((early, nodes, policy, profiles))
     if key not in _SETTLED:
-        cluster = _SETTLED[key] = Cluster({m.name: m for m in early}, tuple(nodes), policy)
+        cluster = _SETTLED[key] = Cluster({m.name: m for m in early}, tuple(nodes), policy, profiles)
         cluster.until(lambda: all(cluster.serving(m.name) == m.spec["replicas"] for m in models))
         cluster.turn()
         cluster.watch = True
@@ -93,25 +94,13 @@ def test_a_version_without_a_ready_replica_takes_no_traffic(policy: CustomState)
 def test_broken_replicas_are_replaced_first(policy: CustomState) -> None:
     """OC-057: two of four crash-loop on a full fleet, maxUnavailable 1. The fix replaces these two before it touches a good one."""
     c = settled([model("a", 4, 1, rollout={"maxUnavailable": 1})], [node("n1", 4)], policy)
-    bad = sorted(c.pods)[:2]
+    bad = c.sick = set(sorted(c.pods)[:2])
     c.watch = False
-    whole = c._kubelet
-
-    def kubelet(pod: Any) -> Any:
-        if pod.name not in bad:
-            return whole(pod)
-        kept, c.broken = c.broken, lambda _: True
-        try:
-            return whole(pod)
-        finally:
-            c.broken = kept
-
-    c._kubelet = kubelet  # type: ignore[method-assign]
     c.turns(2)
     assert c.serving("a") == 2
     c.watch = True
     c.spec("a", runtime=runtime(V2, 1))
-    c.until(lambda: not set(bad) & set(c.pods))
+    c.until(lambda: not bad & set(c.pods))
     assert c.least["a"] == 2  # no good one left before the broken ones were gone
     c.until(lambda: c.revisions("a") == {V2: 4} and c.row("a", "Promoted")[0] == "True")
     assert c.least["a"] == 2
