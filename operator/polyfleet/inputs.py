@@ -45,6 +45,7 @@ class ModelView:
     rolled_back: tuple[RolledBack, ...] = ()  # wanted revisions that were given up, as stored
     late: tuple[Late, ...] = ()  # wanted revisions that make no progress
     waits_turn: bool = False  # its rollout begins when another model's has ended
+    queued: frozenset[str] = frozenset()  # with `waits_turn`: what is superseded when its turn has come
     doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
 
     @property

@@ -4,8 +4,9 @@
     wish    = as if every pair that may be tried were verified (only while there are such pairs)
     trials  = the pairs that are worth a candidate now; then one more solve in which they take part
 
-A candidate for which no devices are free is left out, and its model says so; during a rollout it may take the place of an earlier replica
-where availability permits. Each question is answered once: the same snapshot needs no second solve.
+A candidate for which no devices are free is left out, its model says so, and the next model's is tried in its place; during a rollout it
+may take the place of an earlier replica where availability permits. A rollout without room passes its turn on in the same way. Each
+question is answered once: the same snapshot needs no second solve.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from placement.types import Demand, Plan, Snapshot, Warm
-from polyfleet import demand
+from polyfleet import demand, turns
 from polyfleet.clearance import candidates
 from polyfleet.clearance.candidates import SUFFIX, Trial, main_name
 from polyfleet.hold import hold_plan
@@ -26,6 +27,8 @@ from polyfleet.solver_process import SolverFailed, SolverProcess
 log = logging.getLogger(__name__)
 
 PLAN, WISH, TRIAL = "plan", "wish", "trial"  # what a question is for: each has its own last answer and warm state
+# Each question leaves out what the one before found no room for. Beyond so many the rest waits for a later cycle: a solve takes time.
+QUESTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,48 +55,68 @@ class Planner:
     solver: SolverProcess
     metrics: Metrics
     answers: dict[str, Answer] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)  # roles of this plan's questions
 
     async def plan(self, inputs: Inputs, now: str) -> Planned:
         """The plan in the models' own names, or the one that moves nothing."""
-        before = self.answers.get(PLAN)
-        found = await self._ask(PLAN, candidates.asked(inputs, now=now))
+        self._asked.clear()
+        told = await self._planned(PLAN, inputs, now)
+        for number in range(1, QUESTIONS):
+            following = None if told.failed else turns.passed_on(told.inputs, told.plan, now)
+            if following is None:
+                break
+            more = await self._planned(f"{PLAN} {number}", following, now)
+            if more.failed:
+                break
+            told = replace(more, solved=told.solved or more.solved)
+        if told.failed:
+            return told
+        told = await self._tried(told, now)
+        self.answers = {role: answer for role, answer in self.answers.items() if role in self._asked}
+        return told
+
+    async def _planned(self, role: str, inputs: Inputs, now: str) -> Planned:
+        before = self.answers.get(role)
+        found = await self._ask(role, candidates.asked(inputs, now=now))
         if isinstance(found, SolverFailed):
             said = f"{found.kind}: {found.message}"
             return Planned(inputs, hold_plan(inputs.snapshot, inputs.demand, said[:300]), failed=said)
-        told = Planned(inputs, candidates.merged(found.plan), found.millis, found is not before)
-        return await self._tried(told, now)
+        return Planned(inputs, candidates.merged(found.plan), found.millis, found is not before)
 
     async def _tried(self, told: Planned, now: str) -> Planned:
         snapshot = candidates.wish(told.inputs)
         if snapshot is None:
-            self.answers.pop(WISH, None), self.answers.pop(TRIAL, None)
             return told
         wished = await self._ask(WISH, snapshot)
         if isinstance(wished, SolverFailed):
             return told
-        trials = candidates.choose(told.inputs, told.plan, wished.plan)
-        return await self._with(told, trials, now) if trials else told
+        return await self._with(told, wished.plan, now)
 
-    async def _with(self, told: Planned, trials: Mapping[str, Trial], now: str) -> Planned:
-        """With those of the trials that find devices; the others are told as what they lack."""
+    async def _with(self, told: Planned, wished: Plan, now: str) -> Planned:
+        """With the trials that find devices; the others are told as what they lack, and their turn is the next ones'."""
         lacking: dict[str, Plan] = {}
-        while trials:
+        yielding: dict[str, Trial] = {}
+        for number in range(QUESTIONS):
+            trials = candidates.choose(told.inputs, told.plan, wished, lacking.keys())
+            trials |= {key: trial for key, trial in yielding.items() if key in trials}
+            if not trials:
+                break
             inputs = candidates.with_trials(told.inputs, trials)
-            found = await self._ask(TRIAL, candidates.asked(inputs, trials, now))
+            found = await self._ask(f"{TRIAL} {number}", candidates.asked(inputs, trials, now))
             if isinstance(found, SolverFailed):
-                return told
+                break
             if room := candidates.make_room(inputs, found.plan, trials):
-                trials = room
+                yielding |= {key: trial for key, trial in room.items() if trial.room}
                 continue
             short = {main_name(item.model) for item in found.plan.shortfalls if item.model.endswith(SUFFIX)} & trials.keys()
             if not short:
                 plan = candidates.merged(found.plan)
                 return replace(told, inputs=inputs, plan=_told(plan, lacking), millis=found.millis, solved=True)
             lacking |= dict.fromkeys(short, found.plan)
-            trials = {key: trial for key, trial in trials.items() if key not in short}
         return replace(told, plan=_told(told.plan, lacking))
 
     async def _ask(self, role: str, snapshot: Snapshot) -> Answer | SolverFailed:
+        self._asked.add(role)
         last = self.answers.get(role)
         if last is not None and last.question == snapshot:
             return last

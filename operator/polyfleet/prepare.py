@@ -24,6 +24,7 @@ from polyfleet import (
     rollout,
     rules,
     snapshot,
+    turns,
     volume_shape,
 )
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
@@ -72,7 +73,7 @@ def prepare(
         for parsed in objects.models
         if not parsed.state.deleting
     }
-    views = revisions.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
+    views = turns.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
     views = {key: replace(view, late=overdue.late(view, now), in_drain=_in_drain(view, observed, now)) for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
     inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views, profiles.faults)

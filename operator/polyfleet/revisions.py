@@ -1,4 +1,4 @@
-"""Which revision of a model takes new replicas, which replicas are replaced, and whose rollout may go on. Pure.
+"""Which revision of a model takes new replicas, and which replicas are replaced. Pure.
 
 New replicas are of the wanted revision. Where it may not have any (no verdict yet, a Block, or it was given up) the newest earlier
 revision that is verified takes them in its place: what dies during a rollout is replaced as it was, and a rollback is nothing but the
@@ -10,16 +10,13 @@ whatever may. How many at a time is the rollout's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 from polyfleet import naming
 from polyfleet.children import Child
 from polyfleet.clearance import identity, standing
 from polyfleet.inputs import ModelView
 from polyfleet.outdated import allowed, runs_where
 from polyfleet.render.deployment import Rendered
-from polyfleet.snapshot import Standing, current, stale, standings
+from polyfleet.snapshot import Standing, current, stale
 
 
 def earlier(view: ModelView) -> dict[tuple[str, str], str]:
@@ -90,28 +87,3 @@ def _succeeded(view: ModelView, item: Standing) -> bool:
     if blocked and view.clearance.eligible:
         return True
     return item.child.profile in eligible or (item.child.profile not in profiles.values() and bool(eligible))
-
-
-def in_turn(views: Mapping[str, ModelView], most: int) -> dict[str, ModelView]:
-    """At most so many models roll at once: those that have begun go on, then the most urgent ones. A model whose replicas must not serve
-    waits for nobody."""
-    rolling = [key for key, view in sorted(views.items()) if view.superseded and not _goes_back(view)]
-    begun = [key for key in rolling if _begun(views[key])]
-    others = [key for key in rolling if key not in begun]
-    others.sort(key=lambda key: (-spec.priority if (spec := views[key].spec) is not None else 0, key))
-    waiting = set(others[max(0, most - len(begun)) :])
-    return {
-        key: replace(view, frozen=frozenset(), superseded=frozenset(), waits_turn=True) if key in waiting else view
-        for key, view in views.items()
-    }
-
-
-def _goes_back(view: ModelView) -> bool:
-    return any(item.pod.uid in view.superseded and must_go(view, item) for item in standings(view))
-
-
-def _begun(view: ModelView) -> bool:
-    """Some of the earlier replicas are leaving already, or have a successor on their own hardware."""
-    items = standings(view)
-    profiles = {item.child.profile for item in items if item.pod.uid in view.superseded}
-    return any((current(view, item.child) is None) == item.leaving and item.child.profile in profiles for item in items)

@@ -12,11 +12,11 @@ quotas, budgets and moves count for it like for anybody, and the check of the pl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from placement.types import Model, Plan, Snapshot, Spread
-from polyfleet import demand, rollout
+from polyfleet import demand, rollout, turns
 from polyfleet.clearance.standing import State, kept_for_debugging
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import node_of
@@ -229,18 +229,21 @@ def _target(inputs: Inputs, model: Model) -> int:
     return max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
 
 
-def choose(inputs: Inputs, plan: Plan, wished: Plan) -> dict[str, Trial]:
+def choose(inputs: Inputs, plan: Plan, wished: Plan, passed: Collection[str] = ()) -> dict[str, Trial]:
     """The pairs to try now: one per model, at most four in the fleet, the most urgent models first.
 
-    `plan`: without new candidates (merged); `wished`: of the wish snapshot. Chosen is what the wish uses and what lowers the shortfall or
-    saves more than `stability.minSavingPercent`; the reference comes before everything that is compared with it, and a replica of an
-    earlier revision is followed by a candidate of the same profile."""
+    `plan`: without new candidates (merged); `wished`: of the wish snapshot; `passed`: models whose candidate finds no devices, so that
+    others have their turn. Chosen is what the wish uses and what lowers the shortfall or saves more than `stability.minSavingPercent`; the
+    reference comes before everything that is compared with it, and a replica of an earlier revision is followed by a candidate of the same
+    profile, or of another one where that must not serve."""
     room = MOST_IN_FLEET - sum(1 for view in inputs.models.values() if trying(view))
-    rollouts = sum(1 for view in inputs.models.values() if rolls(view))
+    rollouts = sum(1 for view in inputs.models.values() if rolls(view) and not turns.stuck(view, plan))
     found: dict[str, Trial] = {}
     order = sorted(inputs.models.items(), key=lambda pair: (-(pair[1].spec.priority if pair[1].spec is not None else 0), pair[0]))
     for key, view in order:
         if room <= 0 or view.spec is None or view.hold or not view.clearance.required or view.target == 0 or trying(view):
+            continue
+        if key in passed:
             continue
         begins = bool(stale_profiles(view)) and not rolls(view)
         if begins and rollouts >= inputs.policy.stability.max_concurrent_rollouts:
@@ -288,9 +291,10 @@ def _next(inputs: Inputs, view: ModelView, plan: Plan, wished: Plan) -> str | No
         if same:
             return same[0].id
     wanted = [option for option in order if uses[option.id]]
-    if not wanted:
-        return None
     short, then = _short(plan, view.key), _short(wished, view.key)
+    if not wanted:
+        # Nothing of the wanted revision may serve. An earlier one does its work, or nobody has room: then the placer says what is missing.
+        return order[0].id if not clearance.eligible and (then or stale_profiles(view)) else None
     if not clearance.eligible or then < short:
         return wanted[0].id
     now, later = _cost(inputs, plan, view.key), _cost(inputs, wished, view.key)

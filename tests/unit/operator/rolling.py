@@ -30,7 +30,7 @@ REQUIRED = b.policy(GATE)
 
 
 def at_once(coroutine: Coroutine[Any, Any, Planned]) -> Planned:
-    """The result of a coroutine that never waits, as with a placer in this process: an event loop for each turn costs more than the turn."""
+    """The result of a coroutine that never waits, as with a placer in this process: an event loop costs more than the turn."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -105,7 +105,8 @@ class Cluster:
         found = b.observed(
             models=self.models.values(), policy=self.policy, profiles=self.profiles, nodes=self.nodes,
             pools=[b.pool(profile.name, profile.name) for profile in self.profiles],
-            plans=self.plans, deployments=self.deployments.values(), pods=[*self.pods.values(), *self.others], reports=self.reports.values(),
+            plans=self.plans, deployments=self.deployments.values(), pods=[*self.pods.values(), *self.others],
+            reports=self.reports.values(),
         )  # fmt: skip
         return replace(found, in_flight=idle)
 

@@ -1,13 +1,93 @@
-"""Rollouts that something holds up: each says why and what would help, and holds up nobody else."""
+"""Rollouts that something holds up: no room, no verdict on their own hardware, a pause. Each says why and what would help, and holds up
+nobody else."""
 
 from __future__ import annotations
 
-from polyfleet.state import CustomState
+from typing import Any
 
-from tests.unit.operator.rolling import REQUIRED
+from polyfleet import naming
+from polyfleet.state import CustomState, NodeState
+
+from tests.unit.operator import builders as b
+from tests.unit.operator.rolling import REQUIRED, Cluster, argument
 from tests.unit.operator.test_rollouts import GATES, V1, V2, model, node, runtime, settled
 
+
+def ppu(name: str, devices: int) -> NodeState:
+    return b.sandbox(b.ppu(name, devices))
+
+
+def on(profile: str) -> dict[str, list[str]]:
+    return {"profiles": [profile]}
+
+
+BOTH = b.profiles("sandbox-nvidia", "sandbox-ppu")
+ANY = {"profiles": ["sandbox-nvidia", "sandbox-ppu"]}
+
+
 # ---- no room
+
+
+@GATES
+def test_a_rollout_without_room_takes_nobodys_turn(policy: CustomState) -> None:
+    """One at a time. The most urgent model has all devices of its kind and may not stop; the other one rolls meanwhile."""
+    one = b.policy({**policy.spec, "stability": {"maxConcurrentRollouts": 1}})
+    models = [model("a", 1, 2, priority=100), model("z", 1, 1, placement=on("sandbox-ppu"))]
+    c = settled(models, [node("n1", 2), ppu("p1", 4)], one, BOTH)
+    c.spec("a", runtime=runtime(V2, 2))
+    c.spec("z", runtime=runtime(V2, 1))
+    c.until(lambda: c.revisions("z") == {V2: 1}, 12)
+    assert (c.revisions("a"), c.least) == ({V1: 1}, {"a": 1, "z": 1})
+    c.turns(2)
+    status, reason, message = c.row("a", "Promoted")
+    assert (status, reason) == ("False", "RolloutBlocked")
+    assert "needs 2 free devices" in message
+    assert "spec.rollout.allowDowntime: true" in message
+
+
+@GATES
+def test_two_rollouts_without_room_both_say_so_and_stay_as_they_are(policy: CustomState) -> None:
+    """Each has had its turn: nothing changes from one cycle to the next, and nothing more is asked of the placer."""
+    one = b.policy({**policy.spec, "stability": {"maxConcurrentRollouts": 1}})
+    c = settled([model("a", 1, 2), model("z", 1, 4, placement=on("sandbox-ppu"))], [node("n1", 2), ppu("p1", 4)], one, BOTH)
+    c.spec("a", runtime=runtime(V2, 2))
+    c.spec("z", runtime=runtime(V2, 4))
+    c.turns(3)
+    assert {name: c.row(name, "Promoted")[1] for name in c.models} == {"a": "RolloutBlocked", "z": "RolloutBlocked"}
+    before, asked = {name: m.status for name, m in c.models.items()}, len(c.solver.asked)
+    c.turns(3)
+    assert {name: m.status for name, m in c.models.items()} == before
+    assert len(c.solver.asked) == asked
+    c.spec("z", rollout={"allowDowntime": True})
+    c.until(lambda: c.revisions("z") == {V2: 1}, 12)
+    assert c.revisions("a") == {V1: 1}
+
+
+def test_candidates_without_room_take_nobodys_place() -> None:
+    """Four new models find no devices at all; the fifth, less urgent one has all it needs and is tried in the same cycle."""
+    urgent = [model(f"m{i}", 1, 4, priority=10) for i in range(4)]
+    c = Cluster(
+        {m.name: m for m in [*urgent, model("z", 1, 1, placement=on("sandbox-ppu"))]}, (node("n1", 2), ppu("p1", 4)), REQUIRED, BOTH
+    )
+    c.until(lambda: c.serving("z") == 1, 8)
+    assert {c.row(m.name, "Placed")[1] for m in urgent} == {"NeverFits"}
+    assert "allowDowntime" not in c.row("m0", "Promoted")[2]  # nothing is there that could stop
+
+
+def test_a_candidate_without_room_says_what_it_lacks_though_there_is_a_record() -> None:
+    """The model is to run on other hardware, which is full: what was captured on the first does not help it, free devices would."""
+    c = settled([model("a", 1, 1)], [node("n1", 2), ppu("p1", 2)], REQUIRED, BOTH)
+    c.others = (b.holder("x", "p1", b.PPU, 2),)
+    c.spec("a", placement=on("sandbox-ppu"))
+    c.turns(3)
+    assert c.serving("a") == 1
+    status, reason, message = c.row("a", "Promoted")
+    assert (status, reason) == ("False", "RolloutBlocked")
+    assert "the candidate needs 1 free devices in sandbox-ppu (largest free 0)" in message
+    assert "the old version keeps serving" in message
+    c.others = ()
+    c.until(lambda: {pod.node for pod in c.of("a")} == {"p1"}, 12)
+    assert c.least["a"] == 1
 
 
 def test_broken_replicas_on_a_full_fleet_that_may_lose_none_say_what_would_help() -> None:
@@ -40,3 +120,36 @@ def test_a_full_fleet_that_may_lose_none_says_why_it_does_not_roll(policy: Custo
     c.spec("a", rollout={"maxUnavailable": 1})
     c.until(lambda: c.revisions("a") == {V2: 4})
     assert c.least["a"] == 3
+
+
+# ---- no verdict on its own hardware
+
+
+def two_kinds(**more: Any) -> Cluster:
+    """It serves on the cheaper of two kinds of devices, both are allowed; version 2 is wrong on that one."""
+    c = settled([model("a", 1, 1, placement=ANY, **more)], [node("n1", 2), ppu("p1", 2)], REQUIRED, BOTH)
+    assert {pod.node for pod in c.of("a")} == {"p1"}
+    c.judged = lambda child: "Block" if argument(child) == V2 and "ppu" in child.labels[naming.PROFILE] else "Promote"
+    return c
+
+
+def test_other_hardware_is_tried_where_the_own_one_is_blocked() -> None:
+    """The earlier version serves all the time. The dearer device is no reason not to try: nothing else can serve what is wanted."""
+    c = two_kinds()
+    c.spec("a", runtime=runtime(V2, 1))
+    c.until(lambda: c.serving("a", V2) == 1, 15)
+    c.turns(3)
+    assert (c.revisions("a"), c.least["a"]) == ({V2: 1}, 1)
+    status, _, message = c.row("a", "Promoted")
+    assert status == "True"
+    assert "not used: sandbox-ppu: NotEquivalent" in message
+
+
+def test_where_all_hardware_is_blocked_the_old_version_goes_on() -> None:
+    c = two_kinds()
+    c.judged = lambda child: "Block" if argument(child) == V2 else "Promote"
+    c.spec("a", runtime=runtime(V2, 1))
+    c.until(lambda: len(c.models["a"].status["accuracy"]) == 3, 20)
+    c.turns(15)
+    assert (c.revisions("a"), len(c.of("a")), c.least["a"]) == ({V1: 1}, 1, 1)
+    assert c.row("a", "Promoted")[1] == "RolledBack"
