@@ -72,7 +72,7 @@ KINDS: Final = (
             Column("Hardware", ".status.summary.hardware"),
             Column("Cost/h", ".status.summary.hourlyCost"),
             Column("Accuracy", ".status.summary.accuracy"),
-            Column("Reason", _condition("Ready", "reason")),
+            Column("Reason", ".status.summary.reason"),
             _AGE,
             Column("Model", ".spec.model.uri", wide=True),
             Column("URL", ".status.url", wide=True),

@@ -30,7 +30,12 @@ class Summary(StatusModel):
     replicas: Annotated[ShortText | None, Field(description="Ready/wanted.")] = None
     hardware: Annotated[Text | None, Field(description="Replicas by vendor.")] = None
     hourly_cost: Annotated[Decimal | None, Field(description="Cost per hour.")] = None
-    accuracy: Annotated[ShortText | None, Field(description="Promoted/serving pairs.")] = None
+    accuracy: Annotated[
+        ShortText | None, Field(description="Pairs that serve with Promote / pairs that serve or are tested, then those that are blocked.")
+    ] = None
+    reason: Annotated[
+        ShortText | None, Field(description="Why it is not Ready; of a Ready one, why the wanted revision does not serve.")
+    ] = None
 
 
 class PlacementStatus(StatusModel):

@@ -27,6 +27,7 @@ from polyfleet.status.conditions import FALSE, TRUE, UNKNOWN, Judged, shorten
 ROW = "AccuracyVerified"
 AWAITING = "AwaitingAccuracy"
 MOST = 128  # rows of status.accuracy
+SHORT = 253  # letters that a column's text may have
 _MOST_TOLD = 3
 _QUOTE = 300
 _NONE = Pair("", "", "", "")  # of the model as a whole
@@ -287,6 +288,14 @@ def untried(view: ModelView) -> list[str]:
     return sorted(found - under)
 
 
+def unverified(view: ModelView) -> list[str]:
+    """Profiles without a verdict that may get one, under test or not: the same until one falls."""
+    if not view.clearance.required:
+        return []
+    under = {stand.pair.profile for _, stand in _stands(view) if stand.state is State.CANDIDATE}
+    return sorted(under | {name.split("|")[1] for name in view.clearance.open})
+
+
 def held_back(view: ModelView) -> str:
     """Who of the replicas of verified pairs takes no traffic, for the row of the endpoint; "" = nobody."""
     stands = _stands(view) if view.clearance.required else []
@@ -334,11 +343,19 @@ def verdicts(view: ModelView) -> list[dict[str, Any]]:
 
 
 def column(view: ModelView) -> str:
-    """Serving pairs whose every replica has Promote, of the pairs that serve or are under test; "" without a gate or a pair."""
+    """Serving pairs whose every replica has Promote, of the pairs that serve or are under test, then by name those that must not serve:
+    `3/4,Blocked:huawei-910c-752/ascend-w8a8`. No blanks, and "" without a gate or a pair."""
     if view.clearance.gate == settings.DISABLED:
         return ""
     stands = _stands(view)
     used = {stand.pair for _, stand in stands}
     serving = {stand.pair for item, stand in stands if item.serving and stand.state in _GOOD}
     wrong = {stand.pair for item, stand in stands if item.serving and stand.state in _UP and stand.state not in _GOOD}
-    return f"{len(serving - wrong)}/{len(used)}" if used else ""
+    blocked = sorted({_short(said.pair) for said in _blocked(view, stands)})
+    left = [f"and{len(blocked) - _MOST_TOLD}more"] if len(blocked) > _MOST_TOLD else []
+    parts = [f"{len(serving - wrong)}/{len(used)}" if used else "", *(f"Blocked:{name}" for name in blocked[:_MOST_TOLD]), *left]
+    return shorten(",".join(part for part in parts if part), SHORT)
+
+
+def _short(pair: Pair) -> str:
+    return pair.profile if pair.variant in ("", DEFAULT_VARIANT) else f"{pair.profile}/{pair.variant}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hwprofiles.schema import format_decimal
@@ -60,7 +61,7 @@ def build(
         "replicas": len(items) - len(tried) + waiting,
         "readyReplicas": serving,
         "selector": f"{naming.DEPLOYMENT}={naming.label_value(view.state.name)}",
-        "summary": _summary(inputs, view, items, tried, serving),
+        "summary": {**_summary(inputs, view, items, tried, serving), "reason": reason(judged)},
         "placements": groups[:MAX_PLACEMENTS],
         "shortfall": placed.status(inputs, plan, view, queue),
         "rejected": rejected(plan, view, {row["profile"] for row in groups})[:MAX_REJECTED],
@@ -78,7 +79,19 @@ def failed(view: ModelView, message: str, now: str) -> dict[str, Any]:
     stored = {key: value for key, value in view.state.status.items() if key != "conditions"}
     bad = _accepted(Fault(INVALID_SPEC, message))
     rows = [bad, Judged("Ready", bad.status, bad.reason, bad.message)]
-    return {**stored, "observedGeneration": view.state.generation, "conditions": write(rows, view.state.status, view.state.generation, now)}
+    return {
+        **stored,
+        "observedGeneration": view.state.generation,
+        "summary": {**(stored.get("summary") or {}), "reason": bad.reason},
+        "conditions": write(rows, view.state.status, view.state.generation, now),
+    }
+
+
+def reason(judged: Sequence[Judged]) -> str:
+    """The column: why it is not Ready; of one that is, why the wanted revision does not serve."""
+    found = {row.type: row for row in judged}
+    held = [row for row in (found.get("Ready"), found.get(promotion.ROW)) if row is not None and row.status != TRUE]
+    return held[0].reason if held else "Ready"
 
 
 # ---- conditions
@@ -116,6 +129,9 @@ def conditions(
     # The wanted revision is to serve also where it waits for its verdict.
     wanted = planned if view.key in told.waiting else view.target if accuracy.awaiting(view) else places
     promoted = promotion.judge(inputs.fleet, plan, view, wanted, told, inputs.fleet.profiles)
+    if ready.status == TRUE and promoted is not None and promoted.reason in (promotion.BLOCKED, promotion.ROLLED_BACK):
+        # `kubectl get mdep -o wide` shows this row's message alone: it is no reason to be unready, and not to be missed.
+        ready = replace(ready, message=f"{ready.message}; {promoted.reason}: {promotion.obstacle(inputs.fleet, plan, view)}".rstrip(": "))
     return [*told_rows, ready, available, *([promoted] if promoted is not None else [])]
 
 

@@ -153,3 +153,8 @@ def test_where_all_hardware_is_blocked_the_old_version_goes_on() -> None:
     c.turns(15)
     assert (c.revisions("a"), len(c.of("a")), c.least["a"]) == ({V1: 1}, 1, 1)
     assert c.row("a", "Promoted")[1] == "RolledBack"
+    summary = c.models["a"].status["summary"]
+    assert (summary["accuracy"], summary["reason"]) == ("1/1,Blocked:sandbox-nvidia,Blocked:sandbox-ppu", "RolledBack")
+    ready = c.row("a", "Ready")
+    assert ready[:2] == ("True", "Ready")
+    assert ready[2].startswith("1 of 1 replicas serve; RolledBack: sandbox-")

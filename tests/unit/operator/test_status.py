@@ -52,7 +52,12 @@ def test_a_ready_model() -> None:
     assert (status["desiredReplicas"], status["replicas"], status["readyReplicas"]) == (3, 3, 3)
     assert status["selector"] == "polyfleet.io/deployment=smol"
     # 3.00 + 1.60 + 0.90 by the sandbox's prices
-    assert status["summary"] == {"replicas": "3/3", "hardware": "alibaba:1,huawei:1,nvidia:1", "hourlyCost": "5.50"}
+    assert status["summary"] == {
+        "replicas": "3/3",
+        "hardware": "alibaba:1,huawei:1,nvidia:1",
+        "hourlyCost": "5.50",
+        "reason": "Ready",
+    }
     assert [(row["pool"], row["replicas"], row["hourlyCost"]) for row in status["placements"]] == [
         ("sandbox-ascend", 1, "1.60"), ("sandbox-nvidia", 1, "3.00"), ("sandbox-ppu", 1, "0.90"),
     ]  # fmt: skip
