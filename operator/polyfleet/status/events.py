@@ -107,10 +107,7 @@ def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     short = placed.missing(plan, view)
     if short is None or inputs.fleet.unknown:
         return None
-    judged = placed.judge(inputs, plan, view)
-    hint = next((row.hint for row in short.reasons if row.hint), "")
-    text = f"{short.replicas} of {view.target} replicas have no place: {judged.reason}: {judged.message}"
-    return _note(view.state, "Warning", "PlacementShortfall", f"{text}; {hint}" if hint else text)
+    return _note(view.state, "Warning", "PlacementShortfall", placed.lasting(view, short))
 
 
 def of_nodes(observed: Observed, inputs: Inputs) -> list[EventNote]:

@@ -103,11 +103,27 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> 
     return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(view)])))
 
 
-def _left_out(view: ModelView) -> list[str]:
-    """Hardware that is not used because it may not serve, or not yet."""
-    untried = accuracy.untried(view)
-    found = [*accuracy.awaited(view), *accuracy.blocked(view)][:MAX_NOTES]
-    found += [f"no verdict yet on {', '.join(untried)}"] if untried else []
+def lasting(view: ModelView, short: Shortfall) -> str:
+    """A shortfall for an Event: the same words while it is the same one. What is free changes with every pod of anybody, and a check's
+    progress by itself: both are told in the condition, which is read in the same place."""
+    first = short.reasons[0] if short.reasons else ShortfallReason(Reason.DEVICES_UNAVAILABLE)
+    needs = [f"{free.pool}: need {free.need}{' on one node' if free.need > 1 else ''}" for free in first.free[:MAX_NOTES]]
+    needs += [f"and {len(first.free) - MAX_NOTES} more pools"] if len(first.free) > MAX_NOTES else []
+    # Where several pools are full, the one that the hint names is the one with most room at this moment.
+    hint = first.hint if len(first.free) < 2 else ""
+    parts = ["; ".join(needs), *_left_out(view, numbers=False), hint]
+    return (
+        f"{short.replicas} of {view.target} replicas have no place: {_reason(first)}: {'; '.join(part for part in parts if part)}".rstrip(
+            ": "
+        )
+    )
+
+
+def _left_out(view: ModelView, *, numbers: bool = True) -> list[str]:
+    """Hardware that is not used because it may not serve, or not yet. `numbers`: with the progress of what is under test."""
+    open_ = accuracy.untried(view) if numbers else accuracy.unverified(view)
+    found = [*(accuracy.awaited(view) if numbers else []), *accuracy.blocked(view)][:MAX_NOTES]
+    found += [f"no verdict yet on {', '.join(open_)}"] if open_ else []
     return [f"{accuracy.AWAITING}: not used: {'; '.join(found)}"] if found else []
 
 

@@ -68,11 +68,12 @@ def judge(
 
 
 def obstacle(fleet: Fleet, plan: Plan, view: ModelView) -> str:
-    """Why the wanted revision cannot be promoted until somebody does something, without counts that move; "" = nothing is in its way."""
+    """Why the wanted revision cannot be promoted until somebody does something, in words that stay while that does; "" = nothing is in its
+    way."""
     tried = {item.pod.uid for item in accuracy.candidates(view)}
     staying = [item for item in standings(view) if not item.leaving and item.pod.uid not in tried]
     old = any(not current(view, item.child) and item.child.name not in view.outdated for item in staying)
-    found = _held_up(fleet, plan, view, old=old) if view.accepted is None else None
+    found = _held_up(fleet, plan, view, old=old, numbers=False) if view.accepted is None else None
     return found[1] if found is not None and found[0] in (BLOCKED, ROLLED_BACK) else ""
 
 
@@ -81,8 +82,9 @@ def _gated(fleet: Fleet, plan: Plan, view: ModelView, text: str, *, old: bool) -
     return Judged(ROW, FALSE, found[0], f"{text}; {found[1]}") if found is not None else None
 
 
-def _held_up(fleet: Fleet, plan: Plan, view: ModelView, *, old: bool) -> tuple[str, str] | None:
-    """What the accuracy gate holds up: (reason, words). `old`: replicas of an earlier revision serve meanwhile."""
+def _held_up(fleet: Fleet, plan: Plan, view: ModelView, *, old: bool, numbers: bool = True) -> tuple[str, str] | None:
+    """What the accuracy gate holds up: (reason, words). `old`: replicas of an earlier revision serve meanwhile; `numbers`: with what is free
+    at this moment."""
     if view.spec is None:
         return None
     goes_on = "; the old version keeps serving" if old else ""
@@ -90,12 +92,12 @@ def _held_up(fleet: Fleet, plan: Plan, view: ModelView, *, old: bool) -> tuple[s
         return ROLLED_BACK, words + goes_on
     if words := _stuck(view):
         return BLOCKED, words + goes_on
-    if room := _update_room(fleet, plan, view):
+    if room := _update_room(fleet, plan, view, numbers=numbers):
         return BLOCKED, room + goes_on
     if not view.clearance.required:
         return None
     under, wrong, waits = accuracy.undecided(view), accuracy.blocked(view), accuracy.awaited(view)
-    if not under and (room := _no_room(fleet, plan, view)):
+    if not under and (room := _no_room(fleet, plan, view, numbers=numbers)):
         return BLOCKED, room + goes_on
     here = accuracy.blocked(view, stale_profiles(view)) if old else []
     if here and not under:
@@ -127,18 +129,18 @@ def _stuck(view: ModelView) -> str:
     return f"{'; '.join(found[:_MOST])}; it stays: {why}" if found else ""
 
 
-def _no_room(fleet: Fleet, plan: Plan, view: ModelView) -> str:
+def _no_room(fleet: Fleet, plan: Plan, view: ModelView, *, numbers: bool) -> str:
     """Why no candidate of the wanted revision can start, and what would let it; "" if that is not what is missing."""
     short = placed.candidate_short(plan, view)
-    return _needs(fleet, view, short, "the candidate") if short is not None else ""
+    return _needs(fleet, view, short, "the candidate", numbers=numbers) if short is not None else ""
 
 
-def _update_room(fleet: Fleet, plan: Plan, view: ModelView) -> str:
+def _update_room(fleet: Fleet, plan: Plan, view: ModelView, *, numbers: bool) -> str:
     """The same of an update that needs no verdict, where no replica may stop for it."""
     short = placed.shortfall_of(plan, view)
     if short is None or view.spec is None or not placed.only_update_waits(short, view) or rollout.allowance(view.spec, view.target):
         return ""
-    return _needs(fleet, view, short, "the update")
+    return _needs(fleet, view, short, "the update", numbers=numbers)
 
 
 def _ways(view: ModelView) -> list[str]:
@@ -153,11 +155,11 @@ def _ways(view: ModelView) -> list[str]:
     return found
 
 
-def _needs(fleet: Fleet, view: ModelView, short: Shortfall, who: str) -> str:
+def _needs(fleet: Fleet, view: ModelView, short: Shortfall, who: str, *, numbers: bool) -> str:
     free = min((free for row in short.reasons for free in row.free), key=lambda free: (free.need, free.pool), default=None)
     way = "".join(f", or {text}" for text in _ways(view))
     if free is None:
-        why = placed.message(fleet, short.reasons[0]) if short.reasons else "no place"
+        why = "no place" if not short.reasons else placed.message(fleet, short.reasons[0]) if numbers else str(short.reasons[0].reason)
         return f"{who} finds no room ({why}){way}"
     where = f" on one node of {free.pool}" if free.need > 1 else f" in {free.pool}"
-    return f"{who} needs {free.need} free devices{where} (largest free {free.largest_free}){way}"
+    return f"{who} needs {free.need} free devices{where}{f' (largest free {free.largest_free})' if numbers else ''}{way}"

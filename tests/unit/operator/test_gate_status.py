@@ -340,6 +340,15 @@ def test_a_shortfall_names_the_hardware_that_waits_for_a_verdict() -> None:
     assert (status, reason) == ("False", "DevicesUnavailable")
     assert "AwaitingAccuracy: not used: sandbox-nvidia: Pending: its check has not begun; no verdict yet on sandbox-ascend" in message
     assert found.status["shortfall"]["replicas"] == 2
+    # The Event is the same sentence while the check of the candidate goes on.
+    event = found.events["PlacementShortfall"]
+    assert "not used: no verdict yet on sandbox-ascend, sandbox-nvidia" in event
+    w.with_reports()
+    w.told(w.reports[-1].name, **running())
+    seen = w.seen()
+    later = said(w, seen=replace(seen, pods=(*seen.pods, b.holder("x", "ppu-0", b.PPU, 15))))
+    assert "24 of at most 600 prompts" in later.row("Placed")[2]
+    assert later.events["PlacementShortfall"] == event
 
 
 def test_a_full_fleet_says_what_a_rollout_needs() -> None:
@@ -356,8 +365,9 @@ def test_a_full_fleet_says_what_a_rollout_needs() -> None:
     assert found.row("Ready")[:2] == ("True", "Ready")
     status, reason, message = found.row("Promoted")
     assert (status, reason) == ("False", "RolloutBlocked")
-    assert "needs 1 free devices" in message
+    assert "needs 1 free devices in sandbox-ppu (largest free 0)" in message
     assert "or spec.rollout.allowDowntime: true" in message
+    assert "needs 1 free devices in sandbox-ppu, or spec.rollout.allowDowntime: true" in found.events["PromotionBlocked"]
     assert found.whole.summary["short"] == 0
     assert next(item.status for item in found.whole.statuses if item.kind == "FleetPolicy")["models"]["short"] == 0
     assert "PlacementShortfall" not in found.events

@@ -118,8 +118,21 @@ def test_oc_020_whole_cards_under_a_scheduler_that_packs_them() -> None:
 
 
 def test_a_shortfall_is_told_once_as_an_event() -> None:
-    """PlacementShortfall with count, reason and numbers; a covered model has none."""
-    done = cycle(b.observed(models=[b.big_model(tensor=8)], profiles=H100_PROFILE, nodes=[b.h100(allocatable=7)]))
-    (note,) = [note for note in done.report.events if note.reason == "PlacementShortfall"]
-    assert (note.type, note.name) == ("Warning", "m")
-    assert note.message.startswith("1 of 1 replicas have no place: DevicesUnavailable")
+    """PlacementShortfall with count, reason and what is needed; while others come and go it is the same sentence, and no second Event. What
+    is free at the moment stands in the condition."""
+
+    def told(used: int) -> tuple[str, str]:
+        held = [b.holder("x", "n1", b.H100, used)] if used else []
+        done = cycle(b.observed(models=[b.big_model(tensor=8)], profiles=H100_PROFILE, nodes=[b.h100("n1", allocatable=7)], pods=held))
+        (note,) = [note for note in done.report.events if note.reason == "PlacementShortfall"]
+        assert (note.type, note.name) == ("Warning", "m")
+        return note.message, placed(done)[2]
+
+    text = (
+        "1 of 1 replicas have no place: DevicesUnavailable: nvidia-h100-sxm: need 8 on one node; "
+        "free devices or add nodes; see who holds them: kubectl describe apool nvidia-h100-sxm"
+    )
+    whole, busy = told(0), told(3)
+    assert (whole[0], busy[0]) == (text, text)
+    assert "largest free 7" in whole[1]
+    assert "largest free 4" in busy[1]
