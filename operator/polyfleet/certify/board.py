@@ -81,11 +81,13 @@ class Board:
 
 
 def says(status: Mapping[str, Any], finding: Finding) -> bool:
-    """Whether a stored status says all of a finding."""
-    conditions = {row.get("type"): (row.get("status"), row.get("reason")) for row in status.get("conditions") or ()}
+    """Whether a stored status says all of a finding, its words included: while a reference is captured nothing else changes."""
+    conditions = {
+        row.get("type"): (row.get("status"), row.get("reason"), row.get("message") or "") for row in status.get("conditions") or ()
+    }
     if finding.status and plain(_own(status)) != plain(_own(finding.status)):
         return False
-    return conditions.get("AccuracyVerified") == finding.verified[:2] and conditions.get("Complete") == finding.complete[:2]
+    return conditions.get("AccuracyVerified") == tuple(finding.verified) and conditions.get("Complete") == tuple(finding.complete)
 
 
 def plain(value: Any) -> Any:

@@ -51,6 +51,20 @@ def test_a_finding_stays_until_the_stored_report_says_all_of_it() -> None:
     assert board.findings() == {}
 
 
+def test_progress_that_only_words_tell_is_told() -> None:
+    """A capture changes no number of a report: "8 of 80 items" stood there until the capture was over."""
+    running, counted = ("Unknown", "Running", "capturing the reference: 8 of 80 items"), ("False", "Running", "0 of at most 100 prompts")
+    stored = report({"prompts": 0, "conditions": conditions(running, counted)})
+    board = Board()
+    later = Finding({"prompts": 0}, ("Unknown", "Running", "capturing the reference: 16 of 80 items"), counted)
+    board.post(KEY, "u1", later)
+    board.prune([stored], [])
+    assert board.findings()[KEY] == later
+    board.post(KEY, "u1", Finding({"prompts": 0}, running, counted))
+    board.prune([stored], [])
+    assert board.findings() == {}
+
+
 def test_a_report_that_was_made_again_under_its_name_is_another_report() -> None:
     """Somebody deleted the report to have the pair judged anew: the first one's promotion does not count for the second."""
     board = Board()
