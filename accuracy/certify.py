@@ -418,7 +418,9 @@ class _Run:
         """The decision, with what a fault said; and a few outputs of the worst items for whoever reads the report."""
         seen = self.seen
         if decision.reason is Reason.HARD_FAULT and seen.message:
-            decision = replace(decision, message=f"{decision.message}: {seen.message}"[:500])
+            code, item = self.state.ledger.hard if self.state is not None else ("", "")
+            said = seen.message.removeprefix(f"{code} at item {item}: ")  # which the decision says already
+            decision = replace(decision, message=f"{decision.message}: {said}"[:500])
         if decision.verdict is Verdict.BLOCK and self.job.quote and self.record is not None:
             await seen.quote(self.job, self._clients, {item.item: item for item in self.record.items})
         return decision

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from placement.types import Model, Plan, Snapshot, Spread
+from placement.types import Model, Plan, Shortfall, Snapshot, Spread
 from polyfleet import demand, rollout, turns
 from polyfleet.clearance.standing import State, kept_for_debugging
 from polyfleet.inputs import Inputs, ModelView
@@ -153,6 +153,12 @@ def merged(plan: Plan) -> Plan:
         starts=tuple(replace(start, model=main_name(start.model), option=main_name(start.option)) for start in plan.starts),
         why=tuple(row for row in plan.why if row.model == main_name(row.model)),
     )
+
+
+def of_main(short: Shortfall) -> Shortfall:
+    """A candidate's shortfall with the texts of its rows in the model's name: a hint is a command for an object that exists."""
+    rows = tuple(replace(row, message=row.message.replace(SUFFIX, ""), hint=row.hint.replace(SUFFIX, "")) for row in short.reasons)
+    return replace(short, reasons=rows)
 
 
 def split(inputs: Inputs, plan: Plan) -> Plan:

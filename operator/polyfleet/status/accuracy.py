@@ -209,7 +209,8 @@ def _true(good: Sequence[PodStand], refused: Sequence[Said]) -> Judged:
     order = (Reason.OVERRIDDEN, Reason.EQUIVALENT, Reason.SELF_REFERENCE)
     reason = next((str(word) for word in order if word in reasons), str(Reason.EQUIVALENT))
     parts = [f"{named(pair)}: {r.message}" if r.message else named(pair) for pair, r in sorted(reports.items(), key=lambda pair: pair[0])]
-    return Judged(ROW, TRUE, reason, "; ".join([*_some(parts), *_some([said.line for said in refused])]))
+    # Two revisions on the same hardware have the same words.
+    return Judged(ROW, TRUE, reason, "; ".join([*_some(list(dict.fromkeys(parts))), *_some([said.line for said in refused])]))
 
 
 def _row(view: ModelView, said: Sequence[Said], tail: str = "") -> Judged:
@@ -266,9 +267,13 @@ def awaited(view: ModelView) -> list[str]:
     """What a rollout waits for, one sentence per pair under test, then per pair that has none yet."""
     if not view.clearance.required:
         return []
-    under = [_of_candidate(view, stand) for _, stand in _stands(view) if stand.state is State.CANDIDATE]
-    found = under or _open(view, ())
-    return list(dict.fromkeys(said.line for said in found))
+    return under_test(view) or list(dict.fromkeys(said.line for said in _open(view, ())))
+
+
+def under_test(view: ModelView) -> list[str]:
+    """The same of those under test alone."""
+    found = (_of_candidate(view, stand) for _, stand in _stands(view) if stand.state is State.CANDIDATE)
+    return list(dict.fromkeys(said.line for said in found)) if view.clearance.required else []
 
 
 def blocked(view: ModelView, profiles: Collection[str] | None = None) -> list[str]:

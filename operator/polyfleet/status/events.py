@@ -70,6 +70,10 @@ def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     for share in plan.assignments:
         if share.model == view.key:
             layout[(pools.get(share.cell, ""), _size(share.option))] += share.replicas
+    sizes = {pool: {size for other, size in layout if other == pool and size} for pool, _ in layout}
+    for pool, known in sizes.items():
+        if len(known) == 1 and (pool, "") in layout:  # an earlier revision of the same: no reason to name the pool twice
+            layout[(pool, *known)] += layout.pop((pool, ""))
     parts = [f"{count} on {pool}{size}" for (pool, size), count in sorted(layout.items())]
     reason = "PlanChanged" if stops or any(item.serving for item in items) else "Planned"
     head = f"{sum(layout.values()) - candidates} replicas" + (f" and {candidates} under test" if candidates else "")
@@ -99,7 +103,9 @@ def _rolled_back(view: ModelView, status: Mapping[str, Any]) -> EventNote | None
     found = [f"{row['profile']} ({row['variant']}): {row.get('reason', '')}" for row in status.get("rolledBack") or ()]
     if view.earlier:
         wrong = {item.child.profile for item in standings(view) if item.pod.uid in view.superseded and revisions.must_go(view, item)}
-        found += [f"{profile}: what serves must not" for profile in sorted(wrong)]
+        found += [
+            f"{profile}: what serves must not" for profile in sorted(wrong - {row["profile"] for row in status.get("rolledBack") or ()})
+        ]
     return _note(view.state, "Warning", "RolledBack", f"{'; '.join(found)}; the earlier revision goes on") if found else None
 
 
@@ -107,7 +113,7 @@ def _short(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     short = placed.missing(plan, view)
     if short is None or inputs.fleet.unknown:
         return None
-    return _note(view.state, "Warning", "PlacementShortfall", placed.lasting(view, short))
+    return _note(view.state, "Warning", "PlacementShortfall", placed.lasting(inputs.fleet, view, short))
 
 
 def of_nodes(observed: Observed, inputs: Inputs) -> list[EventNote]:

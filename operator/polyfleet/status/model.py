@@ -91,7 +91,7 @@ def reason(judged: Sequence[Judged]) -> str:
     """The column: why it is not Ready; of one that is, why the wanted revision does not serve."""
     found = {row.type: row for row in judged}
     held = [row for row in (found.get("Ready"), found.get(promotion.ROW)) if row is not None and row.status != TRUE]
-    return held[0].reason if held else "Ready"
+    return str(held[0].reason) if held else "Ready"
 
 
 # ---- conditions

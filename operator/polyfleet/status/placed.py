@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from placement.types import Plan, Reason, Shortfall, ShortfallReason
-from polyfleet.clearance.candidates import SUFFIX, main_name
+from polyfleet.clearance.candidates import SUFFIX, main_name, of_main
 from polyfleet.fleet import Fleet
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.inventory import DEVICES_MISSING, DRIVER_TOO_OLD, driver_fault
@@ -37,7 +37,8 @@ def shortfall_of(plan: Plan, view: ModelView) -> Shortfall | None:
 
 def candidate_short(plan: Plan, view: ModelView) -> Shortfall | None:
     """A candidate of this model that found no room."""
-    return next((item for item in plan.shortfalls if item.model == view.key + SUFFIX and item.replicas > 0), None)
+    found = next((item for item in plan.shortfalls if item.model == view.key + SUFFIX and item.replicas > 0), None)
+    return of_main(found) if found is not None else None
 
 
 def missing(plan: Plan, view: ModelView) -> Shortfall | None:
@@ -100,10 +101,10 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> 
     if not short.reasons:
         return Judged(ROW, FALSE, str(Reason.DEVICES_UNAVAILABLE), f"{short.replicas} replicas have no place")
     first = short.reasons[0]
-    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(view)])))
+    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(inputs.fleet, view, short)])))
 
 
-def lasting(view: ModelView, short: Shortfall) -> str:
+def lasting(fleet: Fleet, view: ModelView, short: Shortfall) -> str:
     """A shortfall for an Event: the same words while it is the same one. What is free changes with every pod of anybody, and a check's
     progress by itself: both are told in the condition, which is read in the same place."""
     first = short.reasons[0] if short.reasons else ShortfallReason(Reason.DEVICES_UNAVAILABLE)
@@ -111,7 +112,7 @@ def lasting(view: ModelView, short: Shortfall) -> str:
     needs += [f"and {len(first.free) - MAX_NOTES} more pools"] if len(first.free) > MAX_NOTES else []
     # Where several pools are full, the one that the hint names is the one with most room at this moment.
     hint = first.hint if len(first.free) < 2 else ""
-    parts = ["; ".join(needs), *_left_out(view, numbers=False), hint]
+    parts = ["; ".join(needs), *_left_out(fleet, view, short, numbers=False), hint]
     return (
         f"{short.replicas} of {view.target} replicas have no place: {_reason(first)}: {'; '.join(part for part in parts if part)}".rstrip(
             ": "
@@ -119,10 +120,12 @@ def lasting(view: ModelView, short: Shortfall) -> str:
     )
 
 
-def _left_out(view: ModelView, *, numbers: bool = True) -> list[str]:
-    """Hardware that is not used because it may not serve, or not yet. `numbers`: with the progress of what is under test."""
-    open_ = accuracy.untried(view) if numbers else accuracy.unverified(view)
-    found = [*(accuracy.awaited(view) if numbers else []), *accuracy.blocked(view)][:MAX_NOTES]
+def _left_out(fleet: Fleet, view: ModelView, short: Shortfall, *, numbers: bool = True) -> list[str]:
+    """Hardware that is not used because it may not serve, or not yet; what lacks devices even for a candidate is named as that already.
+    `numbers`: with the progress of what is under test."""
+    lacking = {pool.spec.profile for row in short.reasons for name in row.pools if (pool := fleet.pool(name)) is not None and pool.spec}
+    open_ = [name for name in (accuracy.untried(view) if numbers else accuracy.unverified(view)) if name not in lacking]
+    found = [*(accuracy.under_test(view) if numbers else []), *accuracy.blocked(view)][:MAX_NOTES]
     found += [f"no verdict yet on {', '.join(open_)}"] if open_ else []
     return [f"{accuracy.AWAITING}: not used: {'; '.join(found)}"] if found else []
 

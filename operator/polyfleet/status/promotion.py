@@ -83,8 +83,8 @@ def _gated(fleet: Fleet, plan: Plan, view: ModelView, text: str, *, old: bool) -
 
 
 def _held_up(fleet: Fleet, plan: Plan, view: ModelView, *, old: bool, numbers: bool = True) -> tuple[str, str] | None:
-    """What the accuracy gate holds up: (reason, words). `old`: replicas of an earlier revision serve meanwhile; `numbers`: with what is free
-    at this moment."""
+    """What the accuracy gate holds up: (reason, words). `old`: replicas of an earlier revision serve meanwhile; `numbers`: with what is
+    free at this moment."""
     if view.spec is None:
         return None
     goes_on = "; the old version keeps serving" if old else ""

@@ -112,6 +112,7 @@ def test_bad_answers_of_the_candidate(spoil: Spoiler, verdict: Verdict, reason: 
     found = certified(spoil=spoil)
     assert (found.decision.verdict, found.decision.reason) == (verdict, reason), found.decision.message
     assert code in found.decision.message
+    assert reason is not Reason.HARD_FAULT or found.decision.message.count(code) == 1, "the fault and its item are said once"
     assert found.decision.prompts <= 16
 
 

@@ -72,6 +72,9 @@ def test_candidates_without_room_take_nobodys_place() -> None:
     c.until(lambda: c.serving("z") == 1, 8)
     assert {c.row(m.name, "Placed")[1] for m in urgent} == {"NeverFits"}
     assert "allowDowntime" not in c.row("m0", "Promoted")[2]  # nothing is there that could stop
+    assert c.row("m0", "Placed")[2] == "sandbox-nvidia: need 4, largest node has 2 installed"
+    (why,) = c.models["m0"].status["shortfall"]["reasons"]
+    assert why["hint"].endswith("kubectl edit mdep m0 -n llm")
 
 
 def test_a_candidate_without_room_says_what_it_lacks_though_there_is_a_record() -> None:
@@ -158,3 +161,27 @@ def test_where_all_hardware_is_blocked_the_old_version_goes_on() -> None:
     ready = c.row("a", "Ready")
     assert ready[:2] == ("True", "Ready")
     assert ready[2].startswith("1 of 1 replicas serve; RolledBack: sandbox-")
+
+
+# ---- one thing is said once
+
+
+def test_two_revisions_on_the_same_hardware_are_named_once() -> None:
+    c = settled([model("a", 3, 1)], [node("n1", 8)], REQUIRED)
+    c.spec("a", runtime=runtime(V2, 1))
+    c.until(lambda: set(c.revisions("a")) == {V1, V2})
+    c.turn()
+    assert c.row("a", "AccuracyVerified") == ("True", "Equivalent", "sandbox-nvidia")
+    assert c.notes["PlanChanged"].message == "3 replicas and 1 under test: 4 on sandbox-nvidia (sandbox-nvidia, 1 devices each)"
+
+
+def test_a_revision_that_was_given_up_is_named_once() -> None:
+    c = settled([model("a", 4, 1, rollout={"progressDeadline": "5m", "maxUnavailable": 1})], [node("n1", 4)], b.ungated())
+    c.broken = lambda child: argument(child) == V2
+    c.spec("a", runtime=runtime(V2, 1))
+    told: set[str] = set()
+    for _ in range(20):
+        c.turn()
+        told |= {c.notes["RolledBack"].message} if "RolledBack" in c.notes else set()
+    assert c.revisions("a") == {V1: 4}
+    assert told == {"sandbox-nvidia (default): no progress for 5m: CrashLoopBackOff on n1; the earlier revision goes on"}
