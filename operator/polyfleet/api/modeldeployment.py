@@ -62,6 +62,9 @@ class _Weights(Model):
     revision: Annotated[ShortText | None, Field(description="Revision of the weights.")] = None
     precision: Annotated[Word | None, Field(description="Declared number format; absent = what the weights say.")] = None
     kv_precision: Annotated[Word | None, Field(description="Declared number format of the KV cache.")] = None
+    activation_precision: Annotated[
+        Word | None, Field(description="Declared number format of the activations, where the engine rounds them.")
+    ] = None
     secret_name: Annotated[ObjectName | None, Field(description="Secret with credentials; named in the pod, never read.")] = None
     footprint: Annotated[Quantity | None, Field(description="Memory of one replica over all its devices.")] = None
     shape: Annotated[ModelShape | None, Field(description="Architecture of a model outside the catalogue.")] = None

@@ -18,7 +18,7 @@ from accuracy.types import Fingerprint, Reason, Verdict
 from polyfleet import hardware, naming
 from polyfleet.actions import Apply, Delete, StatusApply
 from polyfleet.certify import status as report_status
-from polyfleet.clearance import identity, reports, settings
+from polyfleet.clearance import formats, identity, reports, settings
 from polyfleet.clearance.identity import Pair
 from polyfleet.clearance.reports import OWNER, ReportView
 from polyfleet.clearance.standing import State, container_of
@@ -59,12 +59,7 @@ class _Setting:
         return tuple(replace(rule, vendors=(), profiles=(), variants=(), engines=()) for rule in fits)
 
     def formats(self, profile: str, variant: str) -> Formats:
-        """As declared for the pair; of a pair that is no longer wanted, the model's own."""
-        assert self.view.spec is not None
-        model = self.view.spec.model
-        fitting = [o for o in self.view.resolution.options if o.profile == profile and variant in ("", o.wanted.variant)]
-        weights = fitting[0].wanted.precision if fitting else model.precision
-        return Formats(weights=weights or "", kv=model.kv_precision or "")
+        return formats.declared(self.view, profile, variant)
 
     def reference(self) -> Formats:
         recorder = self.view.clearance.recorder
