@@ -103,6 +103,11 @@ class _Run:
     # ---- small fleets
 
     def small(self, solvers: Sequence[str] | None) -> Plan:
+        if self.report is not None and not self.problem.groups:
+            # Who listens to a first plan has nothing to fall back on while the passes go on. What is returned stays the same.
+            best = _Best(self)
+            best.offer(_kept(self.problem), How(Outcome.KEPT_OLD, "none", "General"), told=False)
+            self._offer_greedy(best)
         for name in self._ladder(solvers):
             try:
                 found = self._exact(name, _solver.solver(name))
