@@ -1,11 +1,13 @@
 """placement: which replicas of which model run on which node, by an integer program. Pure: no clock, no I/O.
 
 Entry point: `plan(snapshot, demand, warm=..., effort=...) -> (Plan, Warm)`. `check` recounts a plan in plain integers without the
-planner's code. `placement.snapshot` holds `normalised`, `to_json` and `from_json` of snapshots; `to_json` here writes a plan.
+planner's code, `explain` answers a question about one. `placement.snapshot` holds `normalised`, `to_json` and `from_json` of snapshots;
+`to_json` here writes a plan.
 """
 
 from placement.check import check
 from placement.engine import effective, plan, solver_health
+from placement.explain import Explanation, Question, explain
 from placement.jsonform import plan_from_json, to_json
 from placement.types import (
     DEEP,
@@ -47,6 +49,7 @@ __all__ = [
     "Cell",
     "Demand",
     "Effort",
+    "Explanation",
     "LadderStep",
     "Model",
     "ModelDemand",
@@ -57,6 +60,7 @@ __all__ = [
     "Plan",
     "Policy",
     "PoolFree",
+    "Question",
     "Quota",
     "Reason",
     "Replica",
@@ -73,6 +77,7 @@ __all__ = [
     "Why",
     "check",
     "effective",
+    "explain",
     "plan",
     "plan_from_json",
     "solver_health",

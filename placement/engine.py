@@ -162,8 +162,10 @@ class _Run:
             except (_solver.SolverError, BindError) as error:
                 self.notes.append(str(error))
         else:
+            self.notes = self.notes or ["no solver passed its self-test"]
             if not empty:
                 self._offer_greedy(best)
+            best.unsolved()
         found = best.finished()
         return found if found is not None else self._last_resort()
 
@@ -311,6 +313,11 @@ class _Best:
             outcome = Outcome.OPTIMAL if relative <= OPTIMAL_GAP else how.outcome
             how = replace(how, distance=distance, relative=relative, outcome=outcome)
         return how
+
+    def unsolved(self) -> None:
+        """No solver gave an answer: that everything is kept is then no choice among plans, it is what greedy could do."""
+        greedily = How(Outcome.GREEDY, "Greedy", "Greedy")
+        self.found = [replace(c, how=greedily) if c.how.outcome is Outcome.KEPT_OLD else c for c in self.found]
 
     def finished(self) -> Plan | None:
         """The plan with its explanations; None if nothing could be bound, or nothing passed the check."""

@@ -76,7 +76,8 @@ def _takes_from_lenders(problem: Problem, before: Counts, after: Counts, held_sh
     """Whether more is borrowed while a tenant that lends is short: the lender comes first, whatever the ranks."""
     if not any(q.borrow for q in problem.snapshot.policy.quotas):
         return False
-    old, new = _borrowed(problem, before), _borrowed(problem, after)
+    # `before` may know fewer ways than the problem has since.
+    old, new = _borrowed(problem, padded(problem, before)), _borrowed(problem, after)
     return new.total() > old.total() and any(problem.models[m].tenant in old for m in held_short)
 
 

@@ -141,8 +141,7 @@ def targets(sections: Sections) -> list[Row]:
                 f"{sum(x['bind_failures'] + x['over_allocated'] for x in ls)} in {sum(x['steps'] for x in ls)} steps,"
                 f" the longest run {max(x['steps'] for x in ls)}"
             ),
-            # Fewer steps than asked for is not met, however clean they were.
-            lambda ls: not any(x["bind_failures"] or x["over_allocated"] for x in ls) and any(x["steps"] >= 10_000 for x in ls),
+            lambda ls: not any(x["bind_failures"] or x["over_allocated"] for x in ls) and _long_enough(ls),
         ),
     )
     add(
@@ -153,6 +152,16 @@ def targets(sections: Sections) -> list[Row]:
     )
     add("7: an explanation ≤ 50 ms", "change --instance mid_loose", f.lines("changes"), _limit("explain_max", "s", 0.050, 4))
     return rows
+
+
+def _long_enough(lines: Sequence[Line]) -> bool:
+    """Fewer steps than asked for is not met, however clean they were: 10,000 of each small fleet, 200 of each of 1,000 nodes, with the
+    default price of a start."""
+    priced = [x for x in lines if x["kappa"] == 1.0]
+    return all(
+        any(x["instance"] == name and x["steps"] >= steps for x in priced)
+        for name, steps in (("small_loose", 10_000), ("small_scarce", 10_000), ("mid_loose", 200), ("mid_scarce", 200))
+    )
 
 
 def _starts(f: Figures) -> list[Row]:

@@ -44,3 +44,11 @@ def hold_plan(snapshot: Snapshot, demand: Demand, message: str, solver: str = "N
         decided_by="Deadline",
         message=message,
     )
+
+
+def solver_failed(plan: Plan) -> bool:
+    """Whether no solver gave this plan. The greedy placer may also have been the better one beside a healthy solver: that plan has no
+    message."""
+    if plan.outcome is Outcome.GREEDY:
+        return bool(plan.message)
+    return plan.outcome is Outcome.KEPT_OLD and plan.decided_by == "Deadline"

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from placement.types import Plan
 from polyfleet.actions import Report
 from polyfleet.certify.series import AccuracySeries
+from polyfleet.hold import solver_failed
 from polyfleet.queue import Clock
 from polyfleet.state import CustomState, Observed
 
@@ -85,7 +86,7 @@ class Metrics:
         self.solver_seconds.observe(seconds)
         self.solver_outcomes.labels(str(plan.outcome), plan.solver).inc()
         self.gap.value = plan.gap
-        self.solver_healthy.set(0 if plan.solver in ("Greedy", "None") else 1)
+        self.solver_healthy.set(0 if solver_failed(plan) else 1)
 
     def moved(self, count: int, reason: str) -> None:
         """A plan begins that stops `count` replicas whose models start others; `reason` is the plan's trigger."""

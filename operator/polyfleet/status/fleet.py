@@ -17,6 +17,7 @@ from polyfleet import quotas, remarks
 from polyfleet.actions import Refusal
 from polyfleet.clearance import sense
 from polyfleet.fleet import Fleet, FleetNode, Pool
+from polyfleet.hold import solver_failed
 from polyfleet.inputs import Inputs
 from polyfleet.inventory import DEVICES_MISSING, NOT_READY, SHARED_DEVICES
 from polyfleet.objects import Parsed
@@ -256,11 +257,10 @@ def _converged(plan: Plan, told: Told) -> Judged:
 
 def _solver(plan: Plan) -> Judged:
     kind = "SolverHealthy"
-    if plan.outcome is Outcome.GREEDY:
-        return Judged(kind, FALSE, "SolverDegraded", plan.message or "no solver worked; the greedy placer runs")
-    if plan.outcome is Outcome.KEPT_OLD and plan.decided_by == "Deadline":
-        return Judged(kind, FALSE, "SolverDegraded", plan.message or "no plan in time; nothing moves")
-    return Judged(kind, TRUE, "SelfTestPassed")
+    if not solver_failed(plan):
+        return Judged(kind, TRUE, "SelfTestPassed")
+    what = "the greedy placer runs" if plan.outcome is Outcome.GREEDY else "nothing moves"
+    return Judged(kind, FALSE, "SolverDegraded", f"{what}: {plan.message or 'no plan in time'}")
 
 
 def _budget(inputs: Inputs, cost: float) -> list[Judged]:

@@ -93,11 +93,18 @@ def test_targets_tell_met_from_not_met() -> None:
 
 
 def test_fewer_steps_than_asked_for_are_not_met() -> None:
-    """9,999 clean steps are not the 10,000 of target 6; one more are."""
-    step = {"mode": "drift", "instance": "small_loose", "t": None, "kappa": 1.0, "bind_failures": 0, "over_allocated": 0}
+    """Target 6 asks for 10,000 clean steps of both small fleets and 200 of both of 1,000 nodes: one step or one fleet less misses it."""
+    asked = {"small_loose": 10_000, "small_scarce": 10_000, "mid_loose": 200, "mid_scarce": 200}
 
-    def met(steps: int) -> bool | None:
-        rows = targets.targets({"loops": {"lines": [{**step, "steps": steps}]}})
+    def met(**steps: int) -> bool | None:
+        lines = [
+            {"mode": "drift", "instance": name, "t": None, "kappa": 1.0, "bind_failures": 0, "over_allocated": 0, "steps": count}
+            for name, count in (asked | steps).items()
+            if count
+        ]
+        rows = targets.targets({"loops": {"lines": lines}})
         return next(r.met for r in rows if r.target.startswith("6: no bind failure"))
 
-    assert (met(9_999), met(10_000)) == (False, True)
+    assert met() is True
+    assert [met(**{name: count - 1}) for name, count in asked.items()] == [False] * 4
+    assert met(small_scarce=0) is False

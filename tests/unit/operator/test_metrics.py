@@ -30,14 +30,16 @@ def test_the_gap_is_absent_while_no_bound_is_known() -> None:
 
 
 def test_the_solvers_health_and_the_outcomes() -> None:
-    """A plan of the greedy placer means that no solver worked."""
+    """A plan of the greedy placer with a message means that no solver worked; without one it was the better of two."""
     metrics = Metrics(lambda: 0.0)
     metrics.solved(plan(), 0.1)
     assert lines(metrics, "polyfleet_solver_healthy") == ["polyfleet_solver_healthy 1.0"]
-    metrics.solved(replace(plan(), outcome=Outcome.GREEDY, solver="Greedy", gap=None), 0.1)
-    assert lines(metrics, "polyfleet_solver_healthy") == ["polyfleet_solver_healthy 0.0"]
+    greedy = replace(plan(), outcome=Outcome.GREEDY, solver="Greedy", gap=None)
+    for message, healthy in (("CBC: died", "0.0"), ("", "1.0")):
+        metrics.solved(replace(greedy, message=message), 0.1)
+        assert lines(metrics, "polyfleet_solver_healthy") == [f"polyfleet_solver_healthy {healthy}"]
     totals = lines(metrics, "polyfleet_solver_outcomes_total")
-    assert 'polyfleet_solver_outcomes_total{outcome="Greedy",solver="Greedy"} 1.0' in totals
+    assert 'polyfleet_solver_outcomes_total{outcome="Greedy",solver="Greedy"} 2.0' in totals
     assert len(totals) == 2
 
 

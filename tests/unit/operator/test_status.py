@@ -225,3 +225,19 @@ def test_status_of_the_policy_counts_short_models_and_warns_of_the_budget() -> N
     assert status["models"] == {"total": 2, "ready": 1, "short": 1, "blocked": 0}
     assert b.condition(status, "WithinBudget")[:2] == ("False", "BudgetNearLimit")
     assert report(observed, done.inputs, done.plan, now=b.NOW, told=done.decision.told) == done.report
+
+
+def test_oc_078_status_says_that_the_greedy_placer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OC-078: neither solver passes its self-test: the cycle goes on, the replica starts, the policy says why. With one: all is well."""
+    observed = b.observed(models=[b.model("m")], profiles=PROFILES, pools=POOLS, nodes=[PPU])
+    well = cycle(observed).status("FleetPolicy", "default")
+    assert b.condition(well, "SolverHealthy")[:2] == ("True", "SelfTestPassed")
+    monkeypatch.setattr("placement._solver.ladder", lambda: iter(()))
+    done = cycle(observed)
+    fits_the_schema(done)
+    assert (str(done.plan.outcome), len(done.plan.starts)) == ("Greedy", 1)
+    status = done.status("FleetPolicy", "default")
+    assert b.condition(status, "SolverHealthy") == (
+        "False", "SolverDegraded", "the greedy placer runs: no solver passed its self-test",
+    )  # fmt: skip
+    assert status["solver"] == "Greedy"

@@ -122,3 +122,15 @@ def test_near_zero_rates_ask_for_no_million_of_replicas() -> None:
         alone = planned(snap([PPU, H100], nodes, [replace(wants, max_replicas=16)], [slow]), asked, effort=effort)
         assert got(alone, "a") <= 16
         assert short(alone, "a").unmet_share > 0.999
+
+
+def test_whole_numbers_as_rates_are_rates() -> None:
+    """Integers in a profile cut no share to nothing: 30 requests/s in two buckets of 3 and 6 per replica are 5 + 2.5 replicas, so 8."""
+    nodes = [node("n1", H100, 8), node("n2", H100, 8)]
+    wants = Model("ns/a", min_replicas=0, max_replicas=20)
+    for whole in (True, False):
+        rates, load = ((3, 6), (15, 15)) if whole else ((3.0, 6.0), (15.0, 15.0))
+        asked = Demand((ModelDemand("ns/a", 30 if whole else 30.0, load),))
+        for effort in (Effort(), Effort(exact_size=0)):
+            plan = planned(snap([H100], nodes, [wants], [option("a", "h100", 1, bucket_work=rates)]), asked, effort=effort)
+            assert (got(plan, "a"), plan.shortfalls) == (8, ())

@@ -16,6 +16,29 @@ PPU = cell("ppu")
 
 
 @pytest.mark.parametrize("solver", ["HiGHS", "CBC"])
+def test_oc_072_a_plan_without_proof_is_feasible_and_has_its_gap(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last solve, the one for money, ends at its limit 20 % above its bound: Feasible with that gap, decided by the deadline, and what
+    it holds was recounted. Two replicas of 4 on a PPU cost 2 x 2.8, so the bound is 4.48; one replica on each kind costs more."""
+    from placement import _solver
+
+    real = _solver.ENGINES[solver].solve
+
+    def unproven(form: Any, objective: Any, limits: Any) -> Any:
+        answer = real(form, objective, limits)
+        if answer.objective < 1.0:
+            return answer  # a goal: nothing is missing and nobody is stopped
+        return replace(answer, proven=False, deadline=True, bound=0.8 * answer.objective)
+
+    monkeypatch.setitem(_solver.ENGINES, solver, replace(_solver.ENGINES[solver], solve=unproven))
+    options = [option("a", "ppu", 4), option("a", "h100", 4)]
+    snapshot = snap([PPU, H100], [node("n1", PPU, 16), node("n2", H100, 8)], [model("a", 2)], options)
+    plan = planned(snapshot, solvers=[solver])
+    assert (nodes_of(plan, "a"), plan.outcome, plan.decided_by, plan.solver) == ({"n1": 2}, Outcome.FEASIBLE, "Deadline", solver)
+    assert plan.gap == pytest.approx(0.2, abs=1e-3)
+    assert plan.bound == pytest.approx(0.8 * 5.6, abs=1e-2)
+
+
+@pytest.mark.parametrize("solver", ["HiGHS", "CBC"])
 def test_oc_073_and_079_names_are_never_solver_text(solver: str) -> None:
     """Names that a solver's format would merge, cut or refuse: each model gets its own."""
     names = ["team-a/qwen", "team_a-qwen/x", "a-b/c", "a/b-c", "9" * 63 + "/" + "8" * 63, "ns/模型-ü"]

@@ -20,8 +20,10 @@ from placement.types import (
     Option,
     Outcome,
     Plan,
+    Quota,
     ReplicaState,
     Snapshot,
+    Spread,
     Stock,
 )
 from placement.whatif import smallest_fix
@@ -86,6 +88,28 @@ def test_guarantee_1_nothing_is_exceeded_and_every_replica_has_a_node(effort: Ef
             pools[s.cell.split("-")[0]] += devices[s.option]
         assert max(pools.values()) <= 20
         assert limited.hourly_cost <= 60.0 + 1e-6
+
+
+@both
+def test_guarantee_1_no_quota_and_no_hard_spread_is_exceeded(effort: Effort) -> None:
+    """Counted by hand in a fleet that wants more than each of them: a quota of 12 devices, at most half of a strict model in one zone,
+    at most 60 % of it on one vendor (`Model`: n <= 1 - a + a * all)."""
+    for seed in range(2):
+        snapshot, demand = fleet(seed)
+        demand = Demand(tuple(replace(d, work_per_s=2.5 * d.work_per_s) for d in demand.models))
+        models = tuple(
+            replace(m, tenant="ab"[i % 2], spread=Spread.STRICT, max_vendor_share_percent=60) for i, m in enumerate(snapshot.models)
+        )
+        limited = replace(snapshot, models=models, policy=replace(snapshot.policy, quotas=(Quota("a", 12),)))
+        plan = plan_of(limited, demand, effort)
+        options, zone = {o.id: o for o in limited.options}, {c.name: c.failure_domain for c in limited.cells}
+        theirs = sum(options[s.option].devices for s in plan.starts if s.model in {m.name for m in models if m.tenant == "a"})
+        assert 0 < theirs <= 12
+        for m in models:
+            mine = [s for s in plan.starts if s.model == m.name]
+            zones, vendors = Counter(zone[s.cell] for s in mine), Counter(options[s.option].vendor for s in mine)
+            assert all(n <= 0.5 + 0.5 * len(mine) for n in zones.values()), f"seed {seed}, {m.name}: {zones}"
+            assert all(n <= 0.4 + 0.6 * len(mine) + 1e-9 for n in vendors.values()), f"seed {seed}, {m.name}: {vendors}"
 
 
 def test_guarantee_1_a_lowered_limit_only_lets_shrink() -> None:

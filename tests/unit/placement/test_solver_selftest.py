@@ -17,6 +17,7 @@ from placement._solver import Answer, Engine, InfeasibleError, Limits, LpAnswer,
 from placement._solver.program import Floats, Program
 from placement.form import Coefficients, Form
 from placement.types import Outcome
+from tests.unit.placement.fleet import applied
 from tests.unit.placement.test_solver import simple
 
 GOOD = _solver.ENGINES["HiGHS"]
@@ -112,9 +113,13 @@ def test_oc_078_none_works(monkeypatch: pytest.MonkeyPatch) -> None:
         "self-test: self-test: OSError: no execute permission",
     ]
     snapshot, demand = simple()
-    plan, _ = placement.plan(snapshot, demand)
-    assert plan.outcome is Outcome.GREEDY
-    assert placement.check(snapshot, demand, plan) == ()
+    for effort in (placement.DEFAULT, placement.Effort(exact_size=0)):
+        plan, _ = placement.plan(snapshot, demand, effort=effort)
+        assert (plan.outcome, plan.solver, plan.message) == (Outcome.GREEDY, "Greedy", "no solver passed its self-test")
+        assert placement.check(snapshot, demand, plan) == ()
+        # A fleet at rest says so too: that nothing changes is no solver's word.
+        rest, _ = placement.plan(applied(snapshot, plan), demand, effort=effort)
+        assert (rest.starts, rest.stop, rest.outcome, rest.message) == ((), (), Outcome.GREEDY, plan.message)
 
 
 def test_the_first_solver_that_passes_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
