@@ -6,6 +6,7 @@ What is no input at all (NaN, negative, contradictory numbers) is a typed error:
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ EVERY = pytest.mark.parametrize(
 
 
 @EVERY
-def test_a_size_that_no_node_has(more: dict[str, object]) -> None:
+def test_a_size_that_no_node_has(more: dict[str, Any]) -> None:
     """4 devices where every node has 2, and 3 where only 1, 2, 4 are legal: a permanent reason, and the others are served."""
     nodes = [Node(f"n{i}", "ppu", 2, 2, 0) for i in range(3)]
     asked = [option("a", "ppu", 4), option("b", "ppu", 3), option("c", "ppu", 2)]
@@ -33,7 +34,7 @@ def test_a_size_that_no_node_has(more: dict[str, object]) -> None:
 
 
 @EVERY
-def test_a_cell_that_nobody_may_use(more: dict[str, object]) -> None:
+def test_a_cell_that_nobody_may_use(more: dict[str, Any]) -> None:
     """Free and cheap, but one pool is on nobody's list, one is closed, and one is of a profile that no option names."""
     hidden, closed, foreign = cell("ppu", "hidden"), cell("ppu", "closed", schedulable=False), cell("910c")
     nodes = [node(f"n-{c.name}", c, 16) for c in (hidden, closed, foreign)]
@@ -46,7 +47,7 @@ def test_a_cell_that_nobody_may_use(more: dict[str, object]) -> None:
 
 
 @EVERY
-def test_a_bucket_without_capacity(more: dict[str, object]) -> None:
+def test_a_bucket_without_capacity(more: dict[str, Any]) -> None:
     """The long bucket is served by the dear option only; without that option it is reported, and the short one is still served."""
     loads = ModelDemand("ns/a", 3.0, (2.0, 1.0))
     cheap = option("a", "ppu", 1, bucket_work=(1.0, 0.0))
@@ -104,9 +105,9 @@ def test_ten_thousand_nodes_of_which_none_fits(why: str, solvers: list[str] | No
     ids=["nan", "negative", "contradictory", "dangling"],
 )
 @EVERY
-def test_what_is_no_input_is_a_typed_error(fleet: Snapshot, demand: ModelDemand, message: str, more: dict[str, object]) -> None:
+def test_what_is_no_input_is_a_typed_error(fleet: Snapshot, demand: ModelDemand, message: str, more: dict[str, Any]) -> None:
     with pytest.raises(PlacementError) as error:
-        placement.plan(fleet, Demand((demand,)), **more)  # type: ignore[arg-type]
+        placement.plan(fleet, Demand((demand,)), **more)
     assert message in str(error.value)
 
 
