@@ -1,0 +1,115 @@
+"""The floor by backtest (§4.2b.4): the smallest capacity that would have met the goal on the last hour, rescaled to today.
+
+The past is a row of bins of arriving work. A fluid queue with constant capacity c serves them; work that arrives when the queue holds more
+than c x d seconds of work is late. `smallest` finds the least c at which the late share, each bin weighted, is at most 1 - p.
+
+    scaled past  a_k / mean10(k) x level        mean10: mean over 10 minutes around the bin; level: EWMA over 30 min
+    floor = 0.9 (1 + 0.5 thin) x smallest(1 - p) (1 - thin)      thin = 10 / (10 + minutes seen): little knowledge asks for more
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoscaling.level import share
+from autoscaling.policy import (
+    BIN_S,
+    FLOOR_BINS,
+    FLOOR_HALF_LIFE_S,
+    FLOOR_LEVEL_S,
+    FLOOR_MEAN_BINS,
+    FLOOR_SCALE,
+    FLOOR_STEPS,
+    THIN_MINUTES,
+    THIN_MORE,
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Arrived work of the last hour in bins of `BIN_S`, work/s, oldest first, and the bin that fills."""
+
+    done: tuple[float, ...] = ()
+    work: float = 0.0  # work-seconds in the bin that fills
+    seconds: float = 0.0
+
+
+def fill(bins: Bins, work: float, seconds: float) -> Bins:
+    """After `seconds` at this rate. A tick longer than a bin is one entry per bin."""
+    work_sum, span, done = bins.work + work * seconds, bins.seconds + seconds, bins.done
+    while span >= BIN_S - 1e-6:
+        rate = work_sum / span
+        done = (*done[-(FLOOR_BINS - 1) :], rate)
+        work_sum, span = work_sum - rate * min(BIN_S, span), max(0.0, span - BIN_S)
+        if span < 1e-6:
+            work_sum = span = 0.0
+    return Bins(done, work_sum, span)
+
+
+def late_share(arrivals: Array, weights: Array, capacity: float, ttft: float, *, width: float = BIN_S) -> float:
+    """Weighted share of the work that waits longer than `ttft` seconds in a fluid queue, arrivals uniform within a bin. The queue starts
+    empty."""
+    total = float((arrivals * weights).sum())
+    if total <= 0.0:
+        return 0.0
+    if capacity <= 0.0:
+        return 1.0
+    change = (arrivals - capacity) * width
+    ends = np.cumsum(change)
+    # Lindley: the queue is the sum of changes since it was last empty
+    after = ends - np.minimum(np.minimum.accumulate(ends), 0.0)
+    before = np.concatenate(([0.0], after[:-1]))
+    limit = capacity * ttft
+    raw = before + change  # at the end of the bin, if it did not run empty; the queue is linear until then
+    top = np.maximum(before, raw)
+    bottom = np.minimum(before, raw)
+    span = np.where(top > bottom, top - bottom, 1.0)
+    over = np.clip(np.where(top > bottom, (top - limit) / span, np.where(before > limit, 1.0, 0.0)), 0.0, 1.0)
+    return float((arrivals * weights * over).sum()) / total
+
+
+def smallest(arrivals: Array, weights: Array, ttft: float, allowed: float, *, width: float = BIN_S) -> float:
+    """Least capacity (work/s) at which at most the share `allowed` is late, by bisection between 0 and the largest bin."""
+    if arrivals.size == 0:
+        return 0.0
+    low, high = 0.0, float(arrivals.max())
+    for _ in range(FLOOR_STEPS):
+        middle = 0.5 * (low + high)
+        if late_share(arrivals, weights, middle, ttft, width=width) <= allowed:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def rescaled(bins: tuple[float, ...]) -> Array:
+    """The shape of the past on the level of today: each bin over the mean of 10 minutes around it, times the decayed mean."""
+    past = np.asarray(bins, dtype=np.float64)
+    n = past.size
+    sums = np.concatenate(([0.0], np.cumsum(past)))
+    half = FLOOR_MEAN_BINS // 2
+    at = np.arange(n)
+    begin, end = np.maximum(at - half, 0), np.minimum(at + half + 1, n)
+    means = (sums[end] - sums[begin]) / (end - begin)
+    keep = 1.0 - share(BIN_S, FLOOR_LEVEL_S)
+    decay = keep ** np.arange(n - 1, -1, -1, dtype=np.float64)
+    level = float((past * decay).sum() / decay.sum())
+    return np.where(means > 0.0, past / np.where(means > 0.0, means, 1.0), 0.0) * level
+
+
+def backtest(bins: tuple[float, ...], ttft: float, percentile: float) -> float:
+    """The floor in work/s; 0 with nothing seen. Errors: none; `percentile` in percent."""
+    n = len(bins)
+    if n == 0:
+        return 0.0
+    minutes = n * BIN_S / 60.0
+    thin = THIN_MINUTES / (THIN_MINUTES + minutes)
+    past = rescaled(bins)
+    weights = 0.5 ** (np.arange(n - 1, -1, -1, dtype=np.float64) * (BIN_S / FLOOR_HALF_LIFE_S))
+    allowed = (1.0 - percentile / 100.0) * (1.0 - thin)
+    return FLOOR_SCALE * (1.0 + THIN_MORE * thin) * smallest(past, weights, ttft, allowed)

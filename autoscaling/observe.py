@@ -1,0 +1,78 @@
+"""The first half of a tick: readings become knowledge. Nothing is decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from autoscaling import capacity, floor, level, trials
+from autoscaling.capacity import Supply
+from autoscaling.memory import Memory
+from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FLOOR_EVERY_S, WINDOW_HORIZONS, WINDOW_S
+from autoscaling.types import Look, Replica
+from autoscaling.windows import Measured, Windows, measure
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One tick as the decision sees it."""
+
+    look: Look
+    ordered: tuple[Replica, ...]  # by id
+    supply: Supply
+    measured: Measured
+    clock: float
+    stepped: bool  # the load jumped in this tick
+    stop: float  # work/s that the fleet loses with the next replica less
+    window: float  # scale-down window, s
+
+    @property
+    def known(self) -> bool:
+        return self.measured.known
+
+
+def window_of(look: Look, horizon: float) -> float:
+    """The scale-down window in s: as set, else max(180 s, 1.5 horizons)."""
+    set_to = look.settings.down_window_s
+    return set_to if set_to is not None else max(WINDOW_S, WINDOW_HORIZONS * horizon)
+
+
+def observe(memory: Memory | None, look: Look) -> tuple[Memory, Seen]:
+    """The memory with this tick's readings in it, and the tick."""
+    ordered = tuple(sorted(look.replicas, key=lambda r: r.id))
+    supplied = capacity.supply(look, ordered, memory.kappas if memory is not None else ())
+    stop = look.smallest_stop if look.smallest_stop else supplied.unit
+    shrunk = max(0.0, 1.0 - stop / supplied.ready) if supplied.ready > 0.0 else 0.0
+    windows, measured = measure(memory.windows if memory is not None else None, look, ordered, shrunk)
+    if memory is None:
+        memory = Memory(windows)
+    clock = memory.clock + measured.seconds
+    memory = replace(memory, windows=windows, clock=clock, began=clock if measured.gap else memory.began)
+    window = window_of(look, supplied.horizon)
+    stepped = False
+    if measured.known:
+        memory, stepped = _learn(memory, look, measured, windows, supplied.horizon, window)
+    memory = replace(memory, kappas=capacity.learn(memory.kappas, look, measured.parts, windows.mix, measured.seconds))
+    return memory, Seen(look, ordered, supplied, measured, clock, stepped, stop, window)
+
+
+def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, horizon: float, window: float) -> tuple[Memory, bool]:
+    known, stepped = memory.level, False
+    if known is None:
+        if measured.high == float("inf"):
+            return memory, False  # part of a load is no level
+        known = level.begin(measured.low, memory.first_sigma)
+    else:
+        known, stepped = level.follow(known, measured.low, measured.high, measured.seconds)
+    work = min(max(known.fast, measured.low), measured.high)
+    bins = floor.fill(memory.bins, work, measured.seconds)
+    slo = look.settings.slo
+    ttft = slo.ttft_s or DEFAULT_TTFT_S
+    tried = memory.trials
+    for _ in range(int((memory.bins.seconds + measured.seconds + 1e-6) // BIN_S)):
+        tried = trials.run(tried, bins.done[-1], memory.clock, horizon, window, ttft)
+    backtest, verdict = memory.backtest, memory.verdict
+    if memory.clock - backtest[1] >= FLOOR_EVERY_S and bins.done:
+        backtest = (floor.backtest(bins.done, ttft, slo.percentile), memory.clock)
+        if tried.seconds > 0.0:
+            verdict = trials.verdict(tried, slo.percentile, verdict.calm)
+    return replace(memory, level=known, bins=bins, trials=tried, backtest=backtest, verdict=verdict), stepped

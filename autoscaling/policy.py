@@ -1,0 +1,77 @@
+"""The constants of the policy: each with what it means and where it comes from. Nothing here is set by a user.
+
+"§" refers to the project's autoscaling design; "measured" means by the replay of this repository on its tuning loads (`ramp5`, `conv×3`,
+`code×1`, days 1 to 7 of the 14-day series) and never on the days it is reported for.
+"""
+
+from __future__ import annotations
+
+# --- readings -------------------------------------------------------------------------------------------------------------------------
+STALE_S = 90.0  # older readings are dropped, by their own stamp (§4.6)
+OWN_VALUE_S = 60.0  # a replica that is not read counts with its own last rate for so long (§4.6)
+FRESH_SHARE = 0.5  # of the serving replicas must be read before anything goes down (§4.6)
+GAP_TICKS = 3.0  # a longer pause between two ticks is a gap or a clock step: rates over it are not believed
+MIX_S = 300.0  # decay of the means per request, s of completions; an all-time mean cost 9 % of all hours on `ramp5` (§4.2b)
+BIN_S = 10.0  # width of the bins of the backtest, s (§4.2b)
+
+# --- level, volatility, band (§4.2b) ----------------------------------------------------------------------------------------------------
+LEVEL_S = 180.0  # decay of the level
+CALM_S = 300.0  # decay of the level that does not follow steps
+STEP_S = 20.0  # decay of the fast level that finds steps
+STEP_SIGMAS = 3.4  # a step is a fast level that is so many of its own standard deviations away
+NOISE_MEAN_S = 60.0  # the mean that the noise is measured against
+NOISE_S = 1100.0  # decay of the variance
+CLIP_SIGMAS = 4.0  # innovations beyond are clipped
+ASK_SIGMAS = 1.1  # grow when level + this > capacity
+GIVE_SIGMAS = 2.1  # to level + this; shrink when the highest of it within the window fits fewer
+
+# --- horizon ----------------------------------------------------------------------------------------------------------------------------
+DEFAULT_TTFT_S = 2.0  # stands in for a goal that is not set
+DEFAULT_COLD_START_S = 240.0  # of options never measured: the cap of the horizon (§4.2)
+WINDOW_S = 180.0  # least scale-down window (§4.2)
+WINDOW_HORIZONS = 1.5
+
+# --- requests ---------------------------------------------------------------------------------------------------------------------------
+PRIOR_REQUESTS = 5.0  # weight of earlier means against requests seen
+FIRST_NOISE = 0.25  # standard deviation over level of a load that nobody has seen: that of 10-s work of `conv×3`, measured
+FIRST_NOISE_S = 60.0  # what that guess weighs
+
+# --- floor by backtest (§4.2b.4) --------------------------------------------------------------------------------------------------------
+FLOOR_BINS = 360  # an hour
+FLOOR_MEAN_BINS = 60  # ten minutes
+FLOOR_LEVEL_S = 1800.0
+FLOOR_HALF_LIFE_S = 1800.0
+FLOOR_STEPS = 12  # of bisection: 1/4096 of the largest bin
+FLOOR_SCALE = 0.9
+FLOOR_EVERY_S = 60.0  # it is worked out anew so often, s of ticks
+THIN_MINUTES = 10.0
+THIN_MORE = 0.5
+
+# --- trials of following and standing still on the past ---------------------------------------------------------------------------------
+TRIAL_FIRST = 0.25  # work/s, least capacity of the grid
+TRIAL_STEP = 1.08  # ratio of the grid: a floor is interpolated between values 8 % apart
+TRIAL_GRID = 128  # up to 4,400 work/s
+TRIAL_HALF_LIFE_S = 3.0 * 3600.0  # "long memory": hours, so that a burst pattern outlives a quiet hour
+TRIAL_MARGIN = 1.05  # the other family must be cheaper by this before the policy changes over
+
+# --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------
+KAPPA_S = 600.0  # decay of the learned correction, s in which requests waited
+KAPPA_HALF_LIFE_S = 6.0 * 3600.0  # without evidence it returns to 1
+KAPPA_LOW, KAPPA_HIGH = 0.5, 1.5
+CLEAR_S = 60.0  # a backlog is to be cleared in so long
+GUARD_SATURATION = 0.9
+GUARD_HOT_S = 30.0
+GUARD_DECAY_S = 60.0  # decay of the observed latencies
+GUARD_SEEN = 20.0  # fewer observations say nothing of a percentile
+GUARD_KAPPA = 0.95  # correction at a guard that the model disagrees with
+KV_FULL = 0.9  # share of the KV cache that those who stay may have to hold
+
+# --- safety (§4.6) ----------------------------------------------------------------------------------------------------------------------
+FAILURES = 3  # polls without a fallback rule: as the API's default
+RECOVERY_JUMP = 2.0  # after an outage capacity at most doubles within a window: stops the overshoot of 3c
+IDLE_LEAST_S = 600.0
+IDLE_HORIZONS = 3.0
+HOUR_S = 3600.0
+ACT_S = 30.0  # a decision is given so long to be carried out before the next one in the same direction is counted
+OLD_BAND = 0.92  # share of the utilisation that a resize aims at, where FleetPolicy states one (§4.2.6)
+WORTH = 0.05  # learned state is written when something moved by more than this
