@@ -324,7 +324,8 @@ def test_time_stamps_exemplars_and_ends_of_lines_are_passed_over() -> None:
 
 
 def test_labels_may_hold_anything() -> None:
-    text = 'vllm:num_requests_running{model_name="a} 9 \\"x\\\\",engine="0"} 4\nvllm:num_requests_running{model_name="a} 9 \\"x\\\\",engine="1"} 5\n'
+    labels = 'model_name="a} 9 \\"x\\\\"'
+    text = f'vllm:num_requests_running{{{labels},engine="0"}} 4\nvllm:num_requests_running{{{labels},engine="1"}} 5\n'
     assert sample("vllm", text, model='a} 9 "x\\').running == 9.0
     assert sample("vllm", 'vllm:num_requests_running{model_name="a 4\n').running is None
 
