@@ -1,1 +1,1 @@
-"""The elastic autoscaler: from measured load to demand in work per second. Not built yet; see README.md."""
+"""The elastic autoscaler: from measured load to demand in work per second."""

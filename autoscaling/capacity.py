@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp
 
 from autoscaling.counters import Part
 from autoscaling.level import share
@@ -31,10 +30,16 @@ class Supply:
     blocked: bool  # one of them loads, and not for longer than its deadline
     unit: float  # of a mean replica; of the reference where none is known
     horizon: float  # s until a replica that is asked for now serves
+    stated: float  # ready and pending by the profiles alone
 
     @property
     def total(self) -> float:
         return self.ready + self.pending
+
+    @property
+    def kappa(self) -> float:
+        """What the fleet achieves of what is stated; 1 while there is none. The placer counts in stated work."""
+        return self.total / self.stated if self.stated > 0.0 else 1.0
 
 
 def horizon(look: Look) -> float:
@@ -50,7 +55,7 @@ def supply(look: Look, ordered: Iterable[Replica], kappas: Kappas) -> Supply:
     ready = pending = 0.0
     coming: list[tuple[float, float]] = []
     works: list[float] = []
-    count, blocked = 0, False
+    count, blocked, stated = 0, False, 0.0
     for replica in ordered:
         work = (replica.work_per_s or 0.0) * factors.get(replica.option, 1.0)
         if replica.state is ReplicaState.READY:
@@ -64,10 +69,11 @@ def supply(look: Look, ordered: Iterable[Replica], kappas: Kappas) -> Supply:
             blocked = blocked or look.now - replica.since < look.settings.progress_deadline_s
         else:
             continue
+        stated += replica.work_per_s or 0.0
         if work > 0.0:
             works.append(work)
     coming.sort()
-    return Supply(ready, pending, tuple(coming), count, blocked, sum(works) / len(works) if works else 1.0, wait)
+    return Supply(ready, pending, tuple(coming), count, blocked, sum(works) / len(works) if works else 1.0, wait, stated)
 
 
 def missing(supplied: Supply, level: float, backlog: float, clear_s: float) -> float:
@@ -121,5 +127,3 @@ def lowered(kappas: Kappas, options: Iterable[str], factor: float) -> Kappas:
     for option in options:
         values[option] = max(KAPPA_LOW, values.get(option, 1.0) * factor)
     return tuple(sorted(values.items()))
-
-

@@ -62,8 +62,11 @@ class Memory:
     backtest: tuple[float, float] = (0.0, -1e9)  # the floor, and the clock it was worked out at
     verdict: Verdict = Verdict()  # noqa: RUF009 - immutable; of the trials, worked out with the backtest
     needs: tuple[Need, ...] = ()
-    held: float | None = None  # work/s that the placer covers
-    least: int | None = None  # replicas that the last demand asked for at least
+    held: float | None = None  # work/s that the placer covers, in stated work
+    least: int = 0  # replicas that the last demand asked for at least
+    kv_floor: float = 0.0  # tokens that must stay, as of the last decision to shrink
+    too_fast: bool = False  # bursts are shorter than a cold start
+    noted: tuple[tuple[str, float], ...] = ()  # what was last told to be worth writing
     shrinkable: bool = False  # `held` stands from a decision to shrink
     downs: tuple[float, ...] = ()  # clocks of the last hour
     ups: tuple[float, ...] = ()
@@ -86,6 +89,7 @@ def learned(memory: Memory) -> dict[str, object]:
         "sigma": _short(level.sigma if level is not None else memory.first_sigma),
         "bins": [_short(x) for x in memory.bins.done],
         "kappas": {option: _short(value) for option, value in memory.kappas},
+        "floor": _short(memory.backtest[0]),
         "calm": memory.verdict.calm,
         "calmFloor": _short(memory.verdict.floor),
     }
@@ -128,31 +132,56 @@ def restore(stored: Mapping[str, object], now: float) -> Memory:
 
 
 def worth_writing(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-    """Whether something that is acted on moved by more than 5 %: means per request, corrections, the floor of long memory. The rest moves
-    with every sample and goes along."""
+    """Whether something that is acted on moved by more than 5 %: means per request, floors, corrections. The rest moves with every sample
+    and goes along. `old` is what was written last, empty = nothing."""
     if not old:
         return bool(new)
-    for name in ("version", "calm"):
-        if old.get(name) != new.get(name):
+    return old.get("version") != new.get("version") or moved(_stored(old), _stored(new))
+
+
+Notable = tuple[tuple[str, float], ...]
+
+
+def notable(memory: Memory) -> Notable:
+    """What of the learned state is acted on, by name."""
+    mix, verdict = memory.windows.mix, memory.verdict
+    values = {
+        "promptTokens": mix.mean_prompt,
+        "outputTokens": mix.mean_output,
+        "floor": memory.backtest[0],
+        "calm": float(verdict.calm),
+        "calmFloor": verdict.floor if verdict.calm else 0.0,
+        **{f"kappas.{option}": value for option, value in memory.kappas},
+    }
+    return tuple(sorted((name, value) for name, value in values.items() if value is not None))
+
+
+def _stored(state: Mapping[str, object]) -> Notable:
+    kappas = state.get("kappas")
+    values: dict[str, object] = {name: state.get(name) for name in ("promptTokens", "outputTokens", "floor", "calm", "calmFloor")}
+    if not state.get("calm"):
+        values["calmFloor"] = 0.0
+    if isinstance(kappas, Mapping):
+        values |= {f"kappas.{option}": value for option, value in kappas.items()}
+    return tuple(sorted((name, float(value)) for name, value in values.items() if isinstance(value, int | float)))
+
+
+def moved(old: Notable, new: Notable) -> bool:
+    """Whether a value moved by more than 5 % of the larger one, appeared or went; a correction that is not there is 1."""
+    before, after = dict(old), dict(new)
+    for name in sorted({*before, *after}):
+        none = 1.0 if name.startswith("kappas.") else None
+        a, b = before.get(name, none), after.get(name, none)
+        if a is None or b is None or abs(b - a) > WORTH * max(abs(a), abs(b)) + 1e-9:
             return True
-    pairs = [(old.get(name), new.get(name)) for name in ("promptTokens", "outputTokens", "calmFloor")]
-    before, after = old.get("kappas"), new.get("kappas")
-    before, after = before if isinstance(before, Mapping) else {}, after if isinstance(after, Mapping) else {}
-    pairs += [(before.get(option, 1.0), after.get(option, 1.0)) for option in sorted({*before, *after})]
-    return any(_moved(a, b) for a, b in pairs)
-
-
-def _moved(old: object, new: object) -> bool:
-    if not isinstance(old, int | float) or not isinstance(new, int | float):
-        return (old is None) != (new is None)
-    return abs(new - old) > WORTH * max(abs(old), abs(new)) + 1e-9
+    return False
 
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.3g}")
 
 
-def _run(row: Sequence[float] | np.ndarray) -> list[float | int]:  # type: ignore[type-arg]
+def _run(row: Sequence[float] | np.ndarray) -> list[float | int]:
     """A row with its trailing zeros left out."""
     values = [_short(float(x)) or 0.0 for x in row]
     while values and values[-1] == 0.0:

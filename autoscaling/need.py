@@ -32,6 +32,7 @@ class Needed:
     floor: float
     extra: float  # part of both that is for the backlog
     why: Why
+    band: tuple[float, float]  # ask and give of the level alone
     following: float  # what following asks for, for the trials
     calm: float
 
@@ -56,6 +57,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
             ask, give = max(load, low) / rho, max(load, low) / (OLD_BAND * rho)
         else:
             ask, give = load + ASK_SIGMAS * sigma, load + GIVE_SIGMAS * sigma
+    band = (ask, give)
     following, calm = max(give, low), known.calm
     why = Why.STEP if seen.stepped else Why.NEED_ABOVE_CAPACITY
     if memory.verdict.calm and not targeted and settings.burst_quantile is None and settings.utilization is None:
@@ -72,7 +74,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
     extra = missing(seen.supply, load, seen.measured.backlog, CLEAR_S) if seen.measured.backlog else 0.0
     if extra > 0.0 and ask <= seen.supply.total < ask + extra:
         why = Why.BACKLOG
-    return Needed(load, sigma, ask + extra, give + extra, low, extra, why, following, calm)
+    return Needed(load, sigma, ask + extra, give + extra, low, extra, why, band, following, calm)
 
 
 def quantile(bins: tuple[float, ...], q: float | None) -> float:

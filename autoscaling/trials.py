@@ -59,9 +59,7 @@ def table(data: bytes) -> Array:
 def ask(trials: Trials, clock: float, following: float, calm: float, reach: float) -> Trials:
     """Note what the two families ask for now; `reach` is how far back it matters, s."""
     kept = tuple(entry for entry in trials.asked if entry[0] >= clock - reach)
-    return Trials(
-        trials.queue, trials.late, trials.supplied, trials.work, trials.seconds, trials.ttft, (*kept, (clock, following, calm))
-    )
+    return Trials(trials.queue, trials.late, trials.supplied, trials.work, trials.seconds, trials.ttft, (*kept, (clock, following, calm)))
 
 
 def run(trials: Trials, arrivals: float, clock: float, horizon: float, window: float, ttft: float) -> Trials:
@@ -102,7 +100,7 @@ def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
     allowed = (1.0 - percentile / 100.0) * (1.0 - thin)
     share = table(trials.late) / trials.work
     cost = table(trials.supplied) / trials.seconds
-    floor_0, cost_0 = _least(share[0], cost[0], allowed)
+    _, cost_0 = _least(share[0], cost[0], allowed)
     floor_1, cost_1 = _least(share[1], cost[1], allowed)
     margin = TRIAL_MARGIN if not before else 1.0 / TRIAL_MARGIN
     return Verdict(floor_1, cost_1 * margin < cost_0, cost_0, cost_1)

@@ -28,7 +28,7 @@ class Windows:
     at: float  # of the last look
     readings: tuple[Reading, ...] = ()  # by id
     front: Front | None = None
-    mix: Mix = Mix()
+    mix: Mix = Mix()  # noqa: RUF009 - immutable
     loaded: bool = False  # something arrived or ran at the last poll that was believed
     doubted: bool = False  # the last poll was zero all at once
     ghosts: tuple[Reading, ...] = ()  # baselines since counters stood lower all at once, not believed yet
@@ -51,8 +51,8 @@ class Measured:
     kv_tokens: float = 0.0
     kv_room: float = 0.0  # tokens of all serving replicas that were read
     parts: tuple[Part, ...] = ()
-    ttft: Late = Late()
-    itl: Late = Late()
+    ttft: Late = Late()  # noqa: RUF009 - immutable
+    itl: Late = Late()  # noqa: RUF009 - immutable
     saved: float = 0.0  # prompt work per second that the prefix caches save
     requests: float = 0.0
 
@@ -96,7 +96,7 @@ def measure(windows: Windows | None, look: Look, ordered: tuple[Replica, ...], s
         readings = windows.readings  # the baseline stays, so that nothing is lost if the zeros were false
         parts = tuple(replace(p, rates=None, fresh=False, waiting=None, inside=None, kv=None) for p in parts)
     mix = mixes.follow(windows.mix, [p.rates for p in parts if p.fresh and p.rates is not None], seconds)
-    measured = _measured(look, mix, parts, door, seconds, gap, doubted)
+    measured = _measured(look, mix, parts, door, seconds, gap, doubted, first)
     loaded = windows.loaded
     if measured.known and measured.fresh > 0.0:
         loaded = measured.low > 0.0 or measured.inside > 0.0
@@ -104,7 +104,12 @@ def measure(windows: Windows | None, look: Look, ordered: tuple[Replica, ...], s
 
 
 def _read(
-    kept: tuple[Reading, ...], ordered: tuple[Replica, ...], now: float, tick: float, believe: bool, limits: tuple[float | None, float | None]
+    kept: tuple[Reading, ...],
+    ordered: tuple[Replica, ...],
+    now: float,
+    tick: float,
+    believe: bool,
+    limits: tuple[float | None, float | None],
 ) -> tuple[tuple[Reading, ...], tuple[Part, ...]]:
     known = {r.id: r for r in kept}
     readings: list[Reading] = []
@@ -127,7 +132,7 @@ def _all_zero(parts: tuple[Part, ...], door: Door) -> bool:
     return all((p.inside or 0.0) == 0.0 and (p.reset or p.rates is None or p.rates.requests == 0.0) for p in read)
 
 
-def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds: float, gap: bool, doubted: bool) -> Measured:
+def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds: float, gap: bool, doubted: bool, first: bool) -> Measured:
     settings = look.settings
     fresh = sum(p.fresh for p in parts) / len(parts) if parts else 1.0
     targets = [p.replica.work_per_s for p in parts if p.replica.work_per_s is not None]
@@ -160,10 +165,11 @@ def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds
         state = MetricState.ZERO
     else:
         state = MetricState.VALUE
+    baseline = first and any(p.inside is not None for p in parts)  # read, but nothing to compare with yet
     loading_only = bool(look.replicas) and all(r.state in (ReplicaState.LOADING, ReplicaState.CANDIDATE) for r in look.replicas)
     return Measured(
         state, seconds, low, high, gap, fresh,
-        failed=state is MetricState.UNKNOWN and not (loading_only and look.gateway is None) and not gap,
+        failed=state is MetricState.UNKNOWN and not (loading_only and look.gateway is None) and not gap and not baseline,
         backlog=_backlog(look, mix, parts, door),
         wake=waits or (door.requests or 0.0) > 0.0,
         inside=inside + (door.waiting or 0.0),
