@@ -1,0 +1,47 @@
+"""Compiles the inner loops where numba is installed. Without it the same functions run as plain Python, several times slower.
+
+numba is optional and imported in this module only. Containers follow: numpy arrays for compiled code, lists for plain Python, which
+reads and writes single elements of lists faster than of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+
+try:
+    import numba
+except ImportError:
+    numba = None
+
+COMPILED = numba is not None
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function in machine code, kept between runs of the program where a folder for it can be written."""
+    if numba is None:
+        return function
+    try:
+        found: F = numba.njit(cache=True)(function)
+    except RuntimeError:  # no folder for the cache
+        found = numba.njit(function)
+    return found
+
+
+def floats(values: Iterable[float] | int, fill: float = 0.0) -> Any:
+    """A mutable row of floats: `values`, or that many times `fill`."""
+    if isinstance(values, int):
+        return np.full(values, fill, np.float64) if COMPILED else [fill] * values
+    found = np.array(values if isinstance(values, np.ndarray) else list(values), np.float64)
+    return found if COMPILED else found.tolist()
+
+
+def whole(values: Iterable[int] | int, fill: int = 0) -> Any:
+    """A mutable row of whole numbers: `values`, or that many times `fill`."""
+    if isinstance(values, int):
+        return np.full(values, fill, np.int64) if COMPILED else [fill] * values
+    found = np.array(values if isinstance(values, np.ndarray) else list(values), np.int64)
+    return found if COMPILED else found.tolist()
