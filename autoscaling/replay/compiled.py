@@ -6,7 +6,7 @@ reads and writes single elements of lists faster than of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,3 +45,15 @@ def whole(values: Iterable[int] | int, fill: int = 0) -> Any:
         return np.full(values, fill, np.int64) if COMPILED else [fill] * values
     found = np.array(values if isinstance(values, np.ndarray) else list(values), np.int64)
     return found if COMPILED else found.tolist()
+
+
+def records(kind: type, whole_names: Sequence[str], float_names: Sequence[str], number: int) -> Any:
+    """That many records with those fields, all 0: objects of `kind` for plain Python, an array of records for compiled code."""
+    if COMPILED:
+        fields = [(name, np.int64) for name in whole_names] + [(name, np.float64) for name in float_names]
+        return np.zeros(number, np.dtype(fields)).view(np.recarray)
+    found = [kind() for _ in range(number)]
+    for record in found:
+        for name in (*whole_names, *float_names):
+            setattr(record, name, 0)
+    return found

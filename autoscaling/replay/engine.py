@@ -26,10 +26,29 @@ KV_TOKENS = 80_000
 FREE, LOADING, READY, DRAINING = 0, 1, 2, 3  # phases of a slot
 IDLE, DECODING, PREFILLING = 0, 1, 2  # kinds of a run of iterations
 # Upper bounds of the histogram of times to the first token that vLLM publishes, s; one more bucket is above them all.
-BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
+BOUNDS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)  # fmt: skip
 BUCKETS = len(BOUNDS) + 1
-NEXT, HELD_FIRST, HELD_LAST, HELD, DONE = 0, 1, 2, 3, 4  # places in `State.counts`
+NEXT, HELD_FIRST, HELD_LAST, HELD, DONE, USED = 0, 1, 2, 3, 4, 5  # places in `State.counts`
 SECONDS, COST, LAST, TOLD = 0, 1, 2, 3  # places in `State.sums`
+
+# Fields of a slot. Iterations of the present run: `count`, `step` s each, the first begins at `start`; made before it: `iteration`.
+# `filling`: request being prefilled (-1 = none), `rest` tokens of its prompt still to do. `decoding` sequences, `begun`: sum of the
+# iterations that gave their first tokens, `inside`: their prompt tokens. `reserved` tokens of the cache of `room`. `owed`: prompt and
+# output tokens of all requests sent here and not completed. Counters, as engines publish them: `came`, `went`, `prompts`, `outputs`,
+# `latency`.
+WHOLE = (
+    "phase", "room", "kind", "count", "iteration", "filling", "rest", "decoding", "begun", "inside", "reserved", "queue_first",
+    "queue_last", "queued", "owed", "came", "went", "prompts", "outputs",
+)  # fmt: skip
+FLOAT = ("created", "price", "speed", "start", "step", "latency")  # s, per s, 1 = reference, s, s, s
+
+
+class Slot:
+    """What is known of one replica. Compiled code sees a record of an array with these fields instead."""
+
+    __slots__ = (*WHOLE, *FLOAT)
 
 
 class State(NamedTuple):
@@ -40,49 +59,25 @@ class State(NamedTuple):
     output: Any  # tokens, >= 1
     first: Any  # when the first token came, s; -1 = not yet
     following: Any  # the next request in the same queue; -1 = none
-    phase: Any
-    created: Any  # s
-    price: Any  # per second
-    speed: Any  # 1 = the reference replica
-    room: Any  # tokens of cache
-    event: Any  # when the present run of iterations ends, or the replica is loaded; inf = nothing under way
-    start: Any  # of the run, s
-    step: Any  # length of one of its iterations, s
-    kind: Any
-    count: Any  # iterations of the run
-    iteration: Any  # made before the run
-    filling: Any  # request being prefilled; -1 = none
-    rest: Any  # tokens of its prompt still to prefill
-    decoding: Any  # sequences
+    slots: Any  # `Slot` of each replica
+    event: Any  # per slot: when the present run of iterations ends, or the replica is loaded; inf = nothing under way
+    load: Any  # per slot: `owed` per speed; inf = takes no requests
     ends: Any  # heap per slot: iteration at which a sequence ends
     who: Any  # beside it: the request
-    begun: Any  # sum over decoding sequences of the iteration that gave their first token
-    inside: Any  # prompt tokens of decoding sequences
-    reserved: Any  # tokens of cache
-    queue_first: Any
-    queue_last: Any
-    queued: Any
-    owed: Any  # prompt and output tokens of all requests sent here and not completed
-    load: Any  # the same per speed; inf = takes no requests
-    came: Any  # counters since the replica's start, as an engine publishes them
-    went: Any
-    prompts: Any
-    outputs: Any  # of completed requests
-    latency: Any  # sum of the times to the first token, s
     histogram: Any  # BUCKETS per slot, not cumulative
     bounds: Any
     counts: Any
     sums: Any
 
 
-def _first_plain(values: Any) -> int:
+def _first_plain(values: Any, used: int) -> int:
     found: int = values.index(min(values))
     return found
 
 
-def _first_compiled(values: Any) -> int:
+def _first_compiled(values: Any, used: int) -> int:
     best = 0
-    for place in range(1, len(values)):
+    for place in range(1, used):
         if values[place] < values[best]:
             best = place
     return best
@@ -93,9 +88,10 @@ _first = compiled(_first_compiled) if COMPILED else _first_plain
 
 @compiled
 def _push(s: State, slot: int, end: int, request: int) -> None:
+    r = s.slots[slot]
     base = slot * SEQUENCES
-    place = s.decoding[slot]
-    s.decoding[slot] = place + 1
+    place = r.decoding
+    r.decoding = place + 1
     while place > 0:
         above = (place - 1) // 2
         if s.ends[base + above] <= end:
@@ -109,10 +105,11 @@ def _push(s: State, slot: int, end: int, request: int) -> None:
 
 @compiled
 def _pop(s: State, slot: int) -> int:
+    r = s.slots[slot]
     base = slot * SEQUENCES
     gone = s.who[base]
-    size = s.decoding[slot] - 1
-    s.decoding[slot] = size
+    size = r.decoding - 1
+    r.decoding = size
     end = s.ends[base + size]
     request = s.who[base + size]
     place = 0
@@ -135,56 +132,59 @@ def _pop(s: State, slot: int) -> int:
 @compiled
 def _fits(s: State, slot: int, request: int) -> bool:
     """A request larger than the whole cache is let in alone: the model has no refusal."""
-    if s.decoding[slot] == 0:
+    r = s.slots[slot]
+    if r.decoding == 0:
         return True
-    return bool(s.decoding[slot] < SEQUENCES and s.reserved[slot] + s.prompt[request] + s.output[request] <= s.room[slot])
+    return bool(r.decoding < SEQUENCES and r.reserved + s.prompt[request] + s.output[request] <= r.room)
 
 
 @compiled
 def _plan(s: State, slot: int) -> None:
     """At the boundary `start`: lets a request in if it may, then sets the run up to the next change."""
-    if s.filling[slot] < 0 and s.queued[slot] > 0 and _fits(s, slot, s.queue_first[slot]):
-        request = s.queue_first[slot]
-        s.queue_first[slot] = s.following[request]
-        s.queued[slot] -= 1
-        s.filling[slot] = request
-        s.rest[slot] = max(1, s.prompt[request])
-        s.reserved[slot] += s.prompt[request] + s.output[request]
-    decoding = s.decoding[slot]
-    if s.filling[slot] >= 0:
+    r = s.slots[slot]
+    if r.filling < 0 and r.queued > 0 and _fits(s, slot, r.queue_first):
+        request = r.queue_first
+        r.queue_first = s.following[request]
+        r.queued -= 1
+        r.filling = request
+        r.rest = max(1, s.prompt[request])
+        r.reserved += s.prompt[request] + s.output[request]
+    decoding = r.decoding
+    if r.filling >= 0:
         budget = CHUNK - decoding
-        chunks = (s.rest[slot] + budget - 1) // budget
-        s.kind[slot] = PREFILLING
+        chunks = (r.rest + budget - 1) // budget
+        r.kind = PREFILLING
         step = BASE_S + PREFILL_S * budget + SEQUENCE_S * (decoding + 1)
-        span = chunks * (BASE_S + SEQUENCE_S * (decoding + 1)) + PREFILL_S * s.rest[slot]
+        span = chunks * (BASE_S + SEQUENCE_S * (decoding + 1)) + PREFILL_S * r.rest
         if decoding > 0:
-            until = s.ends[slot * SEQUENCES] - s.iteration[slot]
+            until = s.ends[slot * SEQUENCES] - r.iteration
             if until < chunks:
                 chunks = until
                 span = until * step
-        s.count[slot] = chunks
-        s.step[slot] = step / s.speed[slot]
-        s.event[slot] = s.start[slot] + span / s.speed[slot]
+        r.count = chunks
+        r.step = step / r.speed
+        s.event[slot] = r.start + span / r.speed
     elif decoding > 0:
-        s.kind[slot] = DECODING
-        s.count[slot] = s.ends[slot * SEQUENCES] - s.iteration[slot]
-        s.step[slot] = (BASE_S + SEQUENCE_S * decoding) / s.speed[slot]
-        s.event[slot] = s.start[slot] + s.count[slot] * s.step[slot]
+        r.kind = DECODING
+        r.count = s.ends[slot * SEQUENCES] - r.iteration
+        r.step = (BASE_S + SEQUENCE_S * decoding) / r.speed
+        s.event[slot] = r.start + r.count * r.step
     else:
-        s.kind[slot] = IDLE
-        s.count[slot] = 0
+        r.kind = IDLE
+        r.count = 0
         s.event[slot] = math.inf
 
 
 @compiled
 def _complete(s: State, slot: int, request: int, now: float) -> None:
+    r = s.slots[slot]
     tokens = s.prompt[request] + s.output[request]
-    s.reserved[slot] -= tokens
-    s.owed[slot] -= tokens
-    if s.phase[slot] == READY:
-        s.load[slot] = s.owed[slot] / s.speed[slot]
-    s.went[slot] += 1
-    s.outputs[slot] += s.output[request]
+    r.reserved -= tokens
+    r.owed -= tokens
+    if r.phase == READY:
+        s.load[slot] = r.owed / r.speed
+    r.went += 1
+    r.outputs += s.output[request]
     s.counts[DONE] += 1
     s.sums[TOLD] += s.output[request]
     s.sums[LAST] = now
@@ -192,79 +192,83 @@ def _complete(s: State, slot: int, request: int, now: float) -> None:
 
 @compiled
 def _first_token(s: State, slot: int, now: float) -> None:
-    request = s.filling[slot]
-    s.filling[slot] = -1
+    r = s.slots[slot]
+    request = r.filling
+    r.filling = -1
     s.first[request] = now
     took = now - s.arrival[request]
     bucket = 0
     while bucket < BUCKETS - 1 and took > s.bounds[bucket]:
         bucket += 1
     s.histogram[slot * BUCKETS + bucket] += 1
-    s.latency[slot] += took
-    s.prompts[slot] += s.prompt[request]
+    r.latency += took
+    r.prompts += s.prompt[request]
     if s.output[request] <= 1:
         _complete(s, slot, request, now)
         return
-    s.begun[slot] += s.iteration[slot]
-    s.inside[slot] += s.prompt[request]
-    _push(s, slot, s.iteration[slot] + s.output[request] - 1, request)
+    r.begun += r.iteration
+    r.inside += s.prompt[request]
+    _push(s, slot, r.iteration + s.output[request] - 1, request)
 
 
 @compiled
 def _finish(s: State, slot: int) -> None:
     """The run ends: tokens, completions, then the next run or the end of the replica."""
+    r = s.slots[slot]
     now = s.event[slot]
-    s.start[slot] = now
-    s.iteration[slot] += s.count[slot]
-    if s.kind[slot] == PREFILLING:
-        s.rest[slot] -= s.count[slot] * (CHUNK - s.decoding[slot])
-        if s.rest[slot] <= 0:
+    r.start = now
+    r.iteration += r.count
+    if r.kind == PREFILLING:
+        r.rest -= r.count * (CHUNK - r.decoding)
+        if r.rest <= 0:
             _first_token(s, slot, now)
-    while s.decoding[slot] > 0 and s.ends[slot * SEQUENCES] <= s.iteration[slot]:
+    while r.decoding > 0 and s.ends[slot * SEQUENCES] <= r.iteration:
         end = s.ends[slot * SEQUENCES]
         request = _pop(s, slot)
-        s.begun[slot] -= end - (s.output[request] - 1)
-        s.inside[slot] -= s.prompt[request]
+        r.begun -= end - (s.output[request] - 1)
+        r.inside -= s.prompt[request]
         _complete(s, slot, request, now)
     _plan(s, slot)
-    if s.phase[slot] == DRAINING and s.kind[slot] == IDLE:
+    if r.phase == DRAINING and r.kind == IDLE:
         close(s, slot, now)
 
 
 @compiled
 def close(s: State, slot: int, now: float) -> None:
     """The replica is gone, and costs nothing from now on."""
-    s.phase[slot] = FREE
+    r = s.slots[slot]
+    r.phase = FREE
     s.event[slot] = math.inf
     s.load[slot] = math.inf
-    s.sums[SECONDS] += now - s.created[slot]
-    s.sums[COST] += (now - s.created[slot]) * s.price[slot]
+    s.sums[SECONDS] += now - r.created
+    s.sums[COST] += (now - r.created) * r.price
 
 
 @compiled
 def _send(s: State, request: int, now: float) -> bool:
     """To the replica with the least outstanding work per speed; False if none serves."""
-    slot = _first(s.load)
+    slot = _first(s.load, s.counts[USED])
     if s.load[slot] == math.inf:
         return False
-    s.owed[slot] += s.prompt[request] + s.output[request]
-    s.load[slot] = s.owed[slot] / s.speed[slot]
-    s.came[slot] += 1
+    r = s.slots[slot]
+    r.owed += s.prompt[request] + s.output[request]
+    s.load[slot] = r.owed / r.speed
+    r.came += 1
     s.following[request] = -1
-    if s.queued[slot] == 0:
-        s.queue_first[slot] = request
+    if r.queued == 0:
+        r.queue_first = request
     else:
-        s.following[s.queue_last[slot]] = request
-    s.queue_last[slot] = request
-    s.queued[slot] += 1
-    if s.kind[slot] == IDLE:
-        s.start[slot] = now
+        s.following[r.queue_last] = request
+    r.queue_last = request
+    r.queued += 1
+    if r.kind == IDLE:
+        r.start = now
         _plan(s, slot)
-    elif s.kind[slot] == DECODING and s.queued[slot] == 1 and _fits(s, slot, request):
-        made = max(0, math.ceil((now - s.start[slot]) / s.step[slot] - 1e-9))
-        if made < s.count[slot]:
-            s.count[slot] = made
-            s.event[slot] = max(now, s.start[slot] + made * s.step[slot])
+    elif r.kind == DECODING and r.queued == 1 and _fits(s, slot, request):
+        made = max(0, math.ceil((now - r.start) / r.step - 1e-9))
+        if made < r.count:
+            r.count = made
+            s.event[slot] = max(now, r.start + made * r.step)
     return True
 
 
@@ -284,7 +288,7 @@ def advance(s: State, until: float) -> None:
     """Everything that happens up to and including `until`, s."""
     requests = len(s.arrival)
     while True:
-        slot = _first(s.event)
+        slot = _first(s.event, s.counts[USED])
         now = s.event[slot]
         coming = s.arrival[s.counts[NEXT]] if s.counts[NEXT] < requests else math.inf
         if now > until and coming > until:
@@ -293,10 +297,10 @@ def advance(s: State, until: float) -> None:
             if not _send(s, s.counts[NEXT], coming):
                 _hold(s, s.counts[NEXT])
             s.counts[NEXT] += 1
-        elif s.phase[slot] == LOADING:
-            s.phase[slot] = READY
+        elif s.slots[slot].phase == LOADING:
+            s.slots[slot].phase = READY
+            s.slots[slot].start = now
             s.event[slot] = math.inf
-            s.start[slot] = now
             s.load[slot] = 0.0
             while s.counts[HELD] > 0:
                 request = s.counts[HELD_FIRST]

@@ -7,11 +7,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoscaling.replay.compiled import floats, whole
+from autoscaling.replay.compiled import floats, records, whole
 from autoscaling.replay.engine import (
-    BOUNDS, BUCKETS, COST, DECODING, DONE, DRAINING, FREE, HELD, HELD_FIRST, KV_TOKENS, LAST, LOADING, NEXT, PREFILLING, READY, SECONDS,
-    SEQUENCES, TOLD, State, advance, close,
-)  # fmt: skip
+    BOUNDS,
+    BUCKETS,
+    COST,
+    DECODING,
+    DONE,
+    DRAINING,
+    FLOAT,
+    FREE,
+    HELD,
+    HELD_FIRST,
+    KV_TOKENS,
+    LAST,
+    LOADING,
+    NEXT,
+    PREFILLING,
+    READY,
+    SECONDS,
+    SEQUENCES,
+    TOLD,
+    USED,
+    WHOLE,
+    Slot,
+    State,
+    advance,
+    close,
+)
 from autoscaling.replay.loads import Load
 from autoscaling.types import Gateway, Histogram, ReplicaState, Sample
 
@@ -77,13 +100,9 @@ class Fleet:
         self._serial = 0
         self.state = State(
             floats(load.arrival), whole(load.prompt), whole(load.output), floats(self.requests, -1.0), whole(self.requests, -1),
-            phase=whole(slots), created=floats(slots), price=floats(slots), speed=floats(slots, 1.0), room=whole(slots), event=floats(slots, math.inf),
-            start=floats(slots), step=floats(slots, 1.0), kind=whole(slots), count=whole(slots), iteration=whole(slots), filling=whole(slots, -1),
-            rest=whole(slots), decoding=whole(slots), ends=whole(slots * SEQUENCES), who=whole(slots * SEQUENCES), begun=whole(slots),
-            inside=whole(slots), reserved=whole(slots), queue_first=whole(slots, -1), queue_last=whole(slots, -1), queued=whole(slots),
-            owed=whole(slots), load=floats(slots, math.inf), came=whole(slots), went=whole(slots), prompts=whole(slots),
-            outputs=whole(slots), latency=floats(slots), histogram=whole(slots * BUCKETS), bounds=floats(BOUNDS), counts=whole(8),
-            sums=floats(8),
+            slots=records(Slot, WHOLE, FLOAT, slots), event=floats(slots, math.inf), load=floats(slots, math.inf),
+            ends=whole(slots * SEQUENCES), who=whole(slots * SEQUENCES), histogram=whole(slots * BUCKETS), bounds=floats(BOUNDS),
+            counts=whole(8), sums=floats(8),
         )  # fmt: skip
 
     def advance(self, until: float) -> None:
@@ -96,16 +115,18 @@ class Fleet:
     def start(self, now: float, ready_at: float, option: Option | None = None) -> None:
         """A replica that costs from `now` on and serves from `ready_at` on."""
         s, option = self.state, option or Option()
-        slot = next(place for place, phase in enumerate(s.phase) if phase == FREE)
+        slot = next(place for place, record in enumerate(s.slots) if record.phase == FREE)
         self._serial += 1
         self._names[slot], self._options[slot], self._since[slot] = f"r{self._serial:05d}", option, now
-        for row in (s.decoding, s.iteration, s.begun, s.inside, s.reserved, s.queued, s.owed, s.came, s.went, s.prompts, s.outputs, s.count):
-            row[slot] = 0
+        s.counts[USED] = max(int(s.counts[USED]), slot + 1)
+        record = s.slots[slot]
+        for name in (*WHOLE, *FLOAT):
+            setattr(record, name, 0)
         for place in range(slot * BUCKETS, (slot + 1) * BUCKETS):
             s.histogram[place] = 0
-        s.latency[slot], s.filling[slot], s.kind[slot], s.load[slot] = 0.0, -1, 0, math.inf
-        s.created[slot], s.price[slot], s.speed[slot], s.room[slot] = now, option.hourly_cost / 3600.0, option.speed, option.kv_tokens
-        s.phase[slot], s.event[slot] = LOADING, ready_at
+        record.phase, record.filling, record.created, record.step = LOADING, -1, now, 1.0
+        record.price, record.speed, record.room = option.hourly_cost / 3600.0, option.speed, option.kv_tokens
+        s.load[slot], s.event[slot] = math.inf, ready_at
         if ready_at <= now:
             self.advance(now)
 
@@ -113,21 +134,21 @@ class Fleet:
         """One replica less: the youngest that loads, which ends at once, else the one with the least outstanding work, which drains.
         `serving`: none of those that load."""
         s = self.state
-        loading = [] if serving else [(-s.created[slot], self._names[slot], slot) for slot in self._in(LOADING)]
+        loading = [] if serving else [(-s.slots[slot].created, self._names[slot], slot) for slot in self._in(LOADING)]
         if loading:
             close(s, min(loading)[2], now)
             return
-        ready = [(s.owed[slot] / s.speed[slot], self._names[slot], slot) for slot in self._in(READY)]
+        ready = [(s.slots[slot].owed / s.slots[slot].speed, self._names[slot], slot) for slot in self._in(READY)]
         if not ready:
             return
         slot = min(ready)[2]
         if s.event[slot] == math.inf:
             close(s, slot, now)
             return
-        s.phase[slot], s.load[slot], self._since[slot] = DRAINING, math.inf, now
+        s.slots[slot].phase, s.load[slot], self._since[slot] = DRAINING, math.inf, now
 
     def _in(self, phase: int) -> list[int]:
-        return [slot for slot, found in enumerate(self.state.phase) if found == phase]
+        return [slot for slot, record in enumerate(self.state.slots) if record.phase == phase]
 
     @property
     def size(self) -> int:
@@ -151,23 +172,24 @@ class Fleet:
 
     def seen(self, now: float) -> tuple[Seen, ...]:
         found = []
-        for slot, phase in enumerate(self.state.phase):
-            if phase != FREE:
-                state = _PHASES[int(phase)]
-                since = float(self.state.created[slot])
+        for slot, record in enumerate(self.state.slots):
+            if record.phase != FREE:
+                state = _PHASES[int(record.phase)]
+                since = float(record.created)
                 sample = None if state is ReplicaState.LOADING else self._sample(slot, now)
                 found.append(Seen(self._names[slot], self._options[slot], state, since, self._since[slot], sample))
         return tuple(found)
 
     def _sample(self, slot: int, now: float) -> Sample:
         s = self.state
-        kind, decoding = int(s.kind[slot]), int(s.decoding[slot])
+        r = s.slots[slot]
+        kind, decoding = int(r.kind), int(r.decoding)
         made = 0  # iterations of the present run that are over
         if kind in (DECODING, PREFILLING):
-            made = max(0, min(int((now - s.start[slot]) / s.step[slot] + 1e-9), int(s.count[slot])))
-        generated = decoding * (int(s.iteration[slot]) + made + 1) - int(s.begun[slot])
-        filling = int(s.filling[slot])
-        filled = int(s.prompt[filling]) - int(s.rest[slot]) if filling >= 0 else 0
+            made = max(0, min(int((now - r.start) / r.step + 1e-9), int(r.count)))
+        generated = decoding * (int(r.iteration) + made + 1) - int(r.begun)
+        filling = int(r.filling)
+        filled = int(s.prompt[filling]) - int(r.rest) if filling >= 0 else 0
         counts, total = [], 0
         for place in range(slot * BUCKETS, (slot + 1) * BUCKETS):
             total += int(s.histogram[place])
@@ -175,15 +197,15 @@ class Fleet:
         # Output of completed requests is a sum of what was generated, so the two parts are one counter that never goes back.
         return Sample(
             now,
-            arrived=float(s.came[slot]),
-            finished=float(s.went[slot]),
+            arrived=float(r.came),
+            finished=float(r.went),
             running=float(decoding + (filling >= 0)),
-            waiting=float(s.queued[slot]),
-            prompt_tokens=float(s.prompts[slot]),
-            output_tokens=float(s.outputs[slot] + generated),
-            kv_used=min(1.0, (int(s.inside[slot]) + generated + filled) / int(s.room[slot])),
-            kv_capacity=float(s.room[slot]),
-            ttft=Histogram(_ENDS, tuple(counts), float(s.latency[slot])),
+            waiting=float(r.queued),
+            prompt_tokens=float(r.prompts),
+            output_tokens=float(r.outputs + generated),
+            kv_used=min(1.0, (int(r.inside) + generated + filled) / int(r.room)),
+            kv_capacity=float(r.room),
+            ttft=Histogram(_ENDS, tuple(counts), float(r.latency)),
         )
 
     def spent(self) -> tuple[float, float]:
@@ -191,8 +213,8 @@ class Fleet:
         s = self.state
         end = float(s.sums[LAST])
         seconds, cost = float(s.sums[SECONDS]), float(s.sums[COST])
-        for slot, phase in enumerate(s.phase):
-            if phase != FREE:
-                seconds += end - float(s.created[slot])
-                cost += (end - float(s.created[slot])) * float(s.price[slot])
+        for record in s.slots:
+            if record.phase != FREE:
+                seconds += end - float(record.created)
+                cost += (end - float(record.created)) * float(record.price)
         return seconds / 3600.0, cost

@@ -23,7 +23,8 @@ LEAST, MOST = 1, 40
 class Policy(Protocol):
     """Called at every tick, the first at 0 s: how many replicas are to serve or load. The harness clamps it to the bounds."""
 
-    tick_s: float
+    @property
+    def tick_s(self) -> float: ...
 
     def __call__(self, view: View) -> int: ...
 
@@ -126,7 +127,7 @@ def run(
         for _ in range(size - wanted):
             fleet.stop(now)
         if record:
-            states = [view.count(state) for state in (ReplicaState.READY, ReplicaState.LOADING, ReplicaState.DRAINING)]
-            ticks.append(Tick(now, wanted, *states, getattr(policy, "reason", ""), getattr(policy, "message", "")))
+            ready, loading, draining = (view.count(state) for state in (ReplicaState.READY, ReplicaState.LOADING, ReplicaState.DRAINING))
+            ticks.append(Tick(now, wanted, ready, loading, draining, getattr(policy, "reason", ""), getattr(policy, "message", "")))
         number += 1
     return result(load, fleet, events, starts, tuple(ticks))

@@ -32,7 +32,7 @@ TRACES = {
 START = {"conv3": 10, "code1": 2, "ramp10h": 8}  # ready replicas at the beginning: dominates a one-hour trace, so it is fixed (§2.3)
 
 
-class LoadFault(ValueError):
+class LoadError(ValueError):
     """A trace that cannot be replayed: the message names the file and what to do."""
 
 
@@ -67,23 +67,22 @@ def make(name: str, arrival: Any, prompt: Any, output: Any) -> Load:
 
 
 def trace(path: Path) -> tuple[Any, Any, Any]:
-    """Columns arrival_s, context_tokens, generated_tokens of a gzip or plain CSV. LoadFault: no such file, a missing column, no number."""
+    """Columns arrival_s, context_tokens, generated_tokens of a gzip or plain CSV. LoadError: no such file, a missing column, no number."""
     names = ("arrival_s", "context_tokens", "generated_tokens")
     if not path.is_file():
-        raise LoadFault(f"{path}: no such file; --trace-dir takes the folder that holds {path.name}")
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as stream:
+        raise LoadError(f"{path}: no such file; --trace-dir takes the folder that holds {path.name}")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
         rows = csv.reader(stream)
         header = next(rows, [])
         if missing := [name for name in names if name not in header]:
-            raise LoadFault(f"{path}: no column {missing[0]}; it has {', '.join(header) or 'none'}, wanted are {', '.join(names)}")
+            raise LoadError(f"{path}: no column {missing[0]}; it has {', '.join(header) or 'none'}, wanted are {', '.join(names)}")
         places = [header.index(name) for name in names]
         try:
             table = np.array([[float(row[place]) for place in places] for row in rows if row])
         except (ValueError, IndexError) as error:
-            raise LoadFault(f"{path}: line {rows.line_num}: {error}; every line needs three numbers: {', '.join(names)}") from error
+            raise LoadError(f"{path}: line {rows.line_num}: {error}; every line needs three numbers: {', '.join(names)}") from error
     if not len(table) or not np.isfinite(table).all() or (table < 0).any():
-        raise LoadFault(f"{path}: needs at least one request, with finite times and tokens of 0 or more")
+        raise LoadError(f"{path}: needs at least one request, with finite times and tokens of 0 or more")
     return table[:, 0], table[:, 1].astype(np.int64), table[:, 2].astype(np.int64)
 
 
@@ -96,8 +95,8 @@ def superposed(name: str, columns: tuple[Any, Any, Any], copies: int, seed: int)
 
 
 def load(name: str, folder: Path, seed: int) -> Load:
-    """A load by its name. LoadFault: the name is none of TRACES, or its file cannot be read."""
+    """A load by its name. LoadError: the name is none of TRACES, or its file cannot be read."""
     if name not in TRACES:
-        raise LoadFault(f"load {name!r}: not known; choose one of {', '.join(sorted(TRACES))}")
+        raise LoadError(f"load {name!r}: not known; choose one of {', '.join(sorted(TRACES))}")
     file, copies = TRACES[name]
     return superposed(name, trace(folder / file), copies, seed)

@@ -1,0 +1,1 @@
+"""The autoscaler judged by replay: references, other autoscalers, targets, outages."""
