@@ -8,7 +8,8 @@ not known, never zero. The accuracy checker's own requests are taken off.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
+from operator import attrgetter
 from typing import NamedTuple
 
 from autoscaling.policy import STALE_S
@@ -78,15 +79,17 @@ def usable(at: float, now: float, slack: float) -> bool:
 
 def cleaned(sample: Sample) -> Sample:
     """The sample without numbers that cannot be."""
-    values = {name: known(getattr(sample, name)) for name in _NUMBERS}
-    if all(values[name] == getattr(sample, name) for name in _NUMBERS):
-        return sample
-    return replace(sample, **values)  # type: ignore[arg-type]
+    bad: dict[str, None] = {}
+    for name, value in zip(_NUMBERS, _GET(sample), strict=True):
+        if value is not None and not 0.0 <= value < inf:  # NaN is neither
+            bad[name] = None
+    return replace(sample, **bad) if bad else sample  # type: ignore[arg-type]
 
 
 _COUNTERS = ("arrived", "finished", "prompt_tokens", "output_tokens", "cached_tokens", "queried_tokens")
 _CHECKER = ("checker_requests", "checker_prompt_tokens", "checker_output_tokens")
 _NUMBERS = (*_COUNTERS, "running", "waiting", "kv_used", "kv_capacity", *_CHECKER)
+_GET = attrgetter(*_NUMBERS)
 
 
 def went_back(old: Sample, new: Sample) -> bool:

@@ -21,8 +21,8 @@ from autoscaling.capacity import lowered, missing
 from autoscaling.memory import Memory, Need, moved, notable
 from autoscaling.need import Needed, needed
 from autoscaling.observe import Seen, observe
-from autoscaling.policy import ACT_S, AWAKE, CLEAR_S, GUARD_DECAY_S, GUARD_KAPPA, HOUR_S, RECOVERY_JUMP
-from autoscaling.safety import Bounds, blinded, bounds
+from autoscaling.policy import AWAKE, CLEAR_S, GUARD_DECAY_S, GUARD_KAPPA, HOUR_S, RECOVERY_JUMP
+from autoscaling.safety import Bounds, blinded, bounds, threshold
 from autoscaling.shrink import Shrink, shrink
 from autoscaling.types import Decision, Demand, Direction, Look, ReplicaState, Why
 
@@ -78,7 +78,7 @@ def _noted(memory: Memory, seen: Seen, need: Needed) -> Memory:
     needs = (*(n for n in memory.needs if n.clock > seen.clock - reach), Need(seen.clock, need.ask, need.give))
     tried = trials.ask(memory.trials, seen.clock, need.following, need.calm, seen.supply.horizon + seen.window)
     low, (ask, give) = need.floor, need.band
-    too_fast = memory.verdict.calm or low > give or (memory.too_fast and low > ask)
+    too_fast = low > give or (memory.too_fast and low > ask)
     return replace(memory, needs=needs, trials=tried, too_fast=too_fast)
 
 
@@ -171,7 +171,7 @@ def _asked(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None) -> t
         return ask, need.give, need.why, f"{need.ask:.3g} work/s are needed, {have}"
     if limits.held_long and need.floor > 0.0:
         return need.floor, need.floor, Why.BURST_FLOOR, f"unknown load, floor {need.floor:.3g} work/s, {have}"
-    if need.extra > 0.0:  # the counters are gone, but the queue is seen
+    if need.extra > 0.0 and (memory.blind is None or memory.blind.polls < threshold(seen)):  # counters are gone, but the queue is seen
         work = need.level + need.extra
         return work, work, Why.BACKLOG, f"unknown load, a queue that needs {work:.3g} work/s, {have}"
     return 0.0, 0.0, Why.UNKNOWN_LOAD, ""
@@ -195,8 +195,8 @@ def _unknown(memory: Memory, seen: Seen, limits: Bounds) -> Choice:
 def _down(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str) -> Choice:
     supply = seen.supply
     asked = (memory.held or 0.0) * supply.kappa
-    waits = memory.shrinkable and bool(memory.downs) and seen.clock - memory.downs[-1] < ACT_S
-    base = asked if waits else max(supply.total, asked)
+    told = memory.shrinkable and asked <= supply.total - seen.stop  # to become that small, and it has not been carried out yet
+    base = asked if told else max(supply.total, asked)
     text = f"{need.give:.3g} work/s with head-room, {supply.ready:.3g} ready and {supply.pending:.3g} coming"
     if need.give > base - seen.stop + _SLACK:
         return Choice(Direction.HOLD, Why.WITHIN_BAND, text)

@@ -3,7 +3,9 @@
 The past is a row of bins of arriving work. A fluid queue with constant capacity c serves them; work that arrives when the queue holds more
 than c x d seconds of work is late. `smallest` finds the least c at which the late share, each bin weighted, is at most 1 - p.
 
-    scaled past  a_k / mean10(k) x level        mean10: mean over 10 minutes around the bin; level: EWMA over 30 min
+    scaled past  a_k / mean10(k) x level        level: EWMA over 30 min
+    mean10       mean over the 10 minutes around the bin; of those before and after it too, where they are whole, and then the highest:
+                 at a lasting step the mean around it lies half way, and either side would look like a burst
     floor = 0.9 (1 + 0.5 thin) x smallest(1 - p) (1 - thin)      thin = 10 / (10 + minutes seen): little knowledge asks for more
 """
 
@@ -88,14 +90,17 @@ def smallest(arrivals: Array, weights: Array, ttft: float, allowed: float, *, wi
 
 
 def rescaled(bins: tuple[float, ...]) -> Array:
-    """The shape of the past on the level of today: each bin over the mean of 10 minutes around it, times the decayed mean."""
+    """The shape of the past on the level of today: each bin over the mean of 10 minutes at it, times the decayed mean."""
     past = np.asarray(bins, dtype=np.float64)
-    n = past.size
+    n, width = past.size, FLOOR_MEAN_BINS
     sums = np.concatenate(([0.0], np.cumsum(past)))
-    half = FLOOR_MEAN_BINS // 2
     at = np.arange(n)
-    begin, end = np.maximum(at - half, 0), np.minimum(at + half + 1, n)
+    begin, end = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, n)
     means = (sums[end] - sums[begin]) / (end - begin)
+    if n >= width:
+        whole = (sums[width:] - sums[:-width]) / width  # of the bins i to i + width - 1
+        means[width - 1 :] = np.maximum(means[width - 1 :], whole)
+        means[: n - width + 1] = np.maximum(means[: n - width + 1], whole)
     keep = 1.0 - share(BIN_S, FLOOR_LEVEL_S)
     decay = keep ** np.arange(n - 1, -1, -1, dtype=np.float64)
     level = float((past * decay).sum() / decay.sum())

@@ -73,6 +73,5 @@ IDLE_LEAST_S = 600.0
 IDLE_HORIZONS = 3.0
 HOUR_S = 3600.0
 AWAKE = 0.05  # work/s at this time of earlier days, above which a model does not go to sleep
-ACT_S = 30.0  # a decision is given so long to be carried out before the next one in the same direction is counted
 OLD_BAND = 0.92  # share of the utilisation that a resize aims at, where FleetPolicy states one (§4.2.6)
 WORTH = 0.05  # learned state is written when something moved by more than this

@@ -103,7 +103,8 @@ def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
     _, cost_0 = _least(share[0], cost[0], allowed)
     floor_1, cost_1 = _least(share[1], cost[1], allowed)
     margin = TRIAL_MARGIN if not before else 1.0 / TRIAL_MARGIN
-    return Verdict(floor_1, cost_1 * margin < cost_0, cost_0, cost_1)
+    stands = floor_1 > trials.work / trials.seconds  # below the mean it would not stand still, but follow without head-room
+    return Verdict(floor_1, stands and cost_1 * margin < cost_0, cost_0, cost_1)
 
 
 def _least(share: Array, cost: Array, allowed: float) -> tuple[float, float]:
