@@ -2,8 +2,9 @@
 
 `decide` reads (`observe`), judges doubt and bounds (`safety`), works out the need (`need`), and then chooses the first of these that holds:
 
-    bounds      contradictory bounds freeze; more than the maximum goes; the fallback's stated size; fewer than the minimum are added
+    bounds      contradictory bounds freeze; the fallback's stated size; more than the maximum goes
     idle, wake  a true zero for long enough sleeps; somebody who waits wakes, to the size of what waits
+    minimum     fewer than the least are added to
     up          ask > what runs, comes or was asked for: the upper band, at once
     guard       the replicas say that they are overloaded: one more
     down        the highest raw need of a whole window fits fewer, and nothing speaks against it
@@ -83,7 +84,7 @@ def _noted(memory: Memory, seen: Seen, need: Needed) -> Memory:
 
 
 def _choose(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None, wrong: str) -> Choice:
-    bound = _bounded(memory, seen, limits) or _slept(memory, seen, limits, need)
+    bound = _bounded(memory, seen, limits) or _slept(memory, seen, limits, need) or _least(memory, seen, limits)
     if bound is not None:
         return bound
     grown = _up(memory, seen, limits, need, wrong)
@@ -107,9 +108,14 @@ def _bounded(memory: Memory, seen: Seen, limits: Bounds) -> Choice | None:
     if count > limits.most:
         room = max(memory.held or 0.0, limits.most * seen.supply.stated / count)
         return Choice(Direction.DOWN, Why.MAXIMUM, f"{count} replicas, maxReplicas is {limits.most}", room, counted=False)
-    if limits.least > max(count, memory.least):
-        return Choice(Direction.UP, limits.why, f"{count} replicas, at least {limits.least} are due", counted=False)
     return None
+
+
+def _least(memory: Memory, seen: Seen, limits: Bounds) -> Choice | None:
+    """More are due than run and than were due a tick ago; the placer counts, the work is what it was."""
+    if limits.least <= max(seen.supply.count, memory.least):
+        return None
+    return Choice(Direction.UP, limits.why, f"{seen.supply.count} replicas, at least {limits.least} are due", counted=False)
 
 
 def _slept(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None) -> Choice | None:

@@ -67,7 +67,8 @@ def _mean(tokens: float, requests: float, prior: float | None) -> float | None:
 
 
 def follow(mix: Mix, rates: list[Rates], seconds: float) -> Mix:
-    """The mix after `seconds` in which the replicas had these rates; those of unread replicas are left out."""
+    """The mix after `seconds` in which the replicas had these rates; those of unread replicas are left out. While nobody comes the sums
+    decay, but what a request looks like is not forgotten: the mean becomes what is known before anything was seen."""
     if seconds <= 0.0 or not rates:
         return mix
     keep = exp(-seconds / MIX_S)
@@ -88,6 +89,6 @@ def follow(mix: Mix, rates: list[Rates], seconds: float) -> Mix:
         mix.output * keep + output * seconds,
         mix.cached * keep + cached * seconds,
         mix.queried * keep + queried * seconds,
-        mix.first_prompt,
-        mix.first_output,
+        mix.mean_prompt if begun <= 0.0 else mix.first_prompt,
+        mix.mean_output if ended <= 0.0 else mix.first_output,
     )

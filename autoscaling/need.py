@@ -3,7 +3,7 @@
     following   ask = D + 1.1 sigma, give = D + 2.1 sigma, both at least the floor by backtest
     calm        ask = give = max(slow level, floor of long memory), where the trials found bursts that are faster than a cold start
     FleetPolicy ask = D / rho, give = D / (0.92 rho), where a class states `utilization`; `burstQuantile` replaces the floor by backtest
-    a metric with a target   ask = give = the level
+    a metric with a target   ask = give = the level; what waits is not counted twice
 
 Then the season, and what a backlog needs that the capacity will not clear until new capacity could serve.
 """
@@ -71,7 +71,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
         if low > ask:
             why = Why.SEASON
         ask, give = max(ask, low), max(give, low)
-    extra = missing(seen.supply, load, seen.measured.backlog, CLEAR_S) if seen.measured.backlog else 0.0
+    extra = missing(seen.supply, load, seen.measured.backlog, CLEAR_S) if seen.measured.backlog and not targeted else 0.0
     if extra > 0.0 and ask <= seen.supply.total < ask + extra:
         why = Why.BACKLOG
     return Needed(load, sigma, ask + extra, give + extra, low, extra, why, band, following, calm)

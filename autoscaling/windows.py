@@ -134,22 +134,23 @@ def _all_zero(parts: tuple[Part, ...], door: Door) -> bool:
 
 def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds: float, gap: bool, doubted: bool, first: bool) -> Measured:
     settings = look.settings
-    fresh = sum(p.fresh for p in parts) / len(parts) if parts else 1.0
+    values = [_value(look, mix, p) for p in parts]
+    told = [p.fresh and value is not None for p, value in zip(parts, values, strict=True)]
+    fresh = sum(told) / len(parts) if parts else 1.0
     targets = [p.replica.work_per_s for p in parts if p.replica.work_per_s is not None]
     most = max(targets, default=inf)
     low = high = 0.0
     inside = 0.0
     still = bool(parts)  # everything was read, is flat and empty
-    for p in parts:
-        value = _value(look, mix, p)
+    for p, value, now in zip(parts, values, told, strict=True):
         target = p.replica.work_per_s if p.replica.work_per_s is not None else most
         low += value or 0.0
-        high += value if p.fresh and value is not None else max(value or 0.0, target)
+        high += value if now and value is not None else max(value or 0.0, target)
         inside += p.inside or 0.0
         still = still and p.fresh and p.inside == 0.0 and p.rates is not None and p.rates.requests == 0.0
     at_door = _at_door(settings, look, mix, door)
     waits = (door.waiting or 0.0) > 0.0
-    counted = sum(p.fresh for p in parts) > 0
+    counted = any(told)
     if at_door is not None and (at_door > 0.0 or low <= 0.0):
         low = high = at_door
     elif not counted:

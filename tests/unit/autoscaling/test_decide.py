@@ -1,0 +1,337 @@
+"""The decision: cases that went wrong elsewhere (OC-…), pitfalls of other scalers (§6 of the design), sleep, budgets and floors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import nan
+
+import pytest
+
+from autoscaling.types import CronFloor, Direction, FallbackRule, Histogram, MetricState, Replica, Sample, SleepRule, Why
+from tests.unit.autoscaling.scene import BEGIN, Scene, settings, steady
+
+
+def rate(least: int = 1, most: int = 40, **more: object) -> object:
+    """Settings of a model that is scaled by requests per second, 1 per replica."""
+    return settings(least, most, metric="RequestRate", target_per_replica=1.0, **more)
+
+
+def silent(replica: Replica) -> Replica:
+    return replace(replica, sample=None, failed="timed out")
+
+
+def changed(**fields: object):  # type: ignore[no-untyped-def]
+    return lambda r: replace(r, sample=replace(r.sample, **fields) if r.sample is not None else None)
+
+
+# --- signals ------------------------------------------------------------------------------------------------------------------------------
+def test_oc_034_the_fallback_reaches_a_model_at_zero_and_it_sleeps_again() -> None:
+    scene = Scene(count=0, settings=settings(0, 5, fallback=FallbackRule(1, 3), sleep=SleepRule(600.0)))
+    scene.tick(0.0)
+    scene.tick(0.0)
+    assert scene.size == 0
+    demand = scene.tick(0.0)
+    assert (scene.size, demand.metrics) == (1, MetricState.FALLBACK)
+    scene.run(0.0, 150.0, silent)
+    scene.gateway = True
+    scene.run(0.0, 560.0)
+    assert scene.size == 1
+    demand = scene.run(0.0, 240.0)
+    assert (scene.size, demand.reason) == (0, Why.IDLE)
+
+
+def test_oc_035_one_failed_poll_is_no_fallback() -> None:
+    scene = steady(fallback=FallbackRule(2, 3))
+    assert scene.tick(5.5, silent).reason is Why.UNKNOWN_LOAD
+    assert scene.memory is not None
+    assert scene.memory.blind is not None
+    assert scene.memory.blind.polls == 1
+    scene.tick(5.5)  # the counters have grown by two ticks: known at once
+    assert scene.memory is not None
+    assert scene.memory.blind is None
+    assert set(scene.sizes[-2:]) == {6}
+
+
+def test_oc_036_a_flat_counter_beside_nan_averages_is_nobody() -> None:
+    scene = Scene(count=7, settings=settings(1, 40))
+    broken = Histogram((1.0, float("inf")), (nan, nan), nan)
+    demand = scene.run(0.0, 190.0, changed(ttft=broken))
+    assert (scene.size, demand.metrics) == (7, MetricState.ZERO)
+    scene.run(0.0, 40.0, changed(ttft=broken))
+    assert scene.size == 1
+
+
+def test_oc_036_an_absent_counter_is_not() -> None:
+    scene = Scene(count=7, settings=settings(1, 40))
+    demand = scene.run(0.0, 600.0, changed(arrived=None))
+    assert (scene.size, demand.metrics) == (7, MetricState.UNKNOWN)
+
+
+def test_oc_037_nan_and_no_data_are_not_zero() -> None:
+    scene = Scene(count=8, settings=rate())  # type: ignore[arg-type]
+    scene.run(8.0, 600.0)
+    for distort in (changed(arrived=nan), silent, None):
+        scene.tick(8.0, distort)
+        assert scene.size == 8
+
+
+def test_oc_038_a_counter_is_no_level() -> None:
+    """50 requests since the start, none now: nothing is needed, not 50."""
+    scene = Scene(count=1, settings=rate(1, 40))  # type: ignore[arg-type]
+    scene.pods[0].arrived = scene.pods[0].served = 50.0
+    demand = scene.run(0.0, 300.0)
+    assert (scene.size, demand.now_work) == (1, 0.0)
+
+
+def test_oc_039_no_baseline_is_no_zero() -> None:
+    scene = Scene(count=6, settings=rate())  # type: ignore[arg-type]
+    scene.run(6.0, 600.0)
+    scene.memory = None  # the operator restarts
+    for _ in range(2):
+        demand = scene.tick(6.0)
+        assert (scene.size, demand.may_shrink) == (6, False)
+
+
+def test_oc_040_cache_use_that_nobody_publishes_holds() -> None:
+    scene = Scene(count=4, settings=settings(1, 40, metric="KVCacheUse", target_per_replica=0.9))
+    demand = scene.run(3.0, 300.0, changed(kv_used=0.9))
+    assert (scene.size, demand.now_work) == (4, pytest.approx(4.0))
+    demand = scene.run(3.0, 600.0, changed(kv_used=None))
+    assert (scene.size, demand.metrics, demand.direction) == (4, MetricState.UNKNOWN, Direction.HOLD)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("load", [0.0, 9.0])
+def test_oc_041_bounds_that_contradict_each_other_freeze(count: int, load: float) -> None:
+    scene = Scene(count=count, settings=settings(5, 2))
+    demand = scene.run(load, 900.0)
+    assert scene.sizes == [count] * 90
+    assert demand.max_replicas <= max(2, count)
+
+
+def test_oc_042_a_minimum_set_on_a_fleet_that_runs_keeps_it() -> None:
+    scene = Scene(count=4, settings=settings(3, 40))
+    scene.run(3.2, 600.0)
+    assert scene.sizes[0] == 4
+    assert min(scene.sizes) >= 3
+    scene.run(0.0, 3000.0)
+    assert scene.size == 3
+
+
+# --- dynamics -----------------------------------------------------------------------------------------------------------------------------
+def test_oc_045_capacity_that_is_coming_is_counted() -> None:
+    scene = Scene(count=2, cold=300.0, settings=rate(1, 16, tick_s=15.0))  # type: ignore[arg-type]
+    scene.run(4.0, 330.0)
+    assert scene.sizes[0] == 2
+    assert set(scene.sizes[1:]) == {4}
+
+
+def test_oc_045_by_work_too_if_nothing_waits() -> None:
+    scene = Scene(count=2, cold=300.0, settings=settings(1, 16, tick_s=15.0))
+    scene.run(4.0, 330.0, changed(waiting=0.0))
+    assert len(set(scene.sizes[2:])) == 1
+
+
+def test_oc_046_nothing_goes_while_something_loads() -> None:
+    scene = Scene(count=1, cold=400.0, settings=rate(down_window_s=30.0))  # type: ignore[arg-type]
+    scene.run(3.0, 60.0)
+    assert scene.size == 3
+    demand = scene.run(0.5, 340.0)
+    assert (scene.size, demand.reason) == (3, Why.LOADING)
+    scene.run(0.5, 60.0)
+    assert scene.size == 1
+
+
+def test_oc_046_an_image_that_never_comes_does_not_block_for_ever() -> None:
+    scene = Scene(count=1, cold=1e6, settings=rate(down_window_s=30.0, progress_deadline_s=300.0))  # type: ignore[arg-type]
+    scene.run(3.0, 60.0)
+    scene.run(0.5, 250.0)
+    assert scene.size == 3
+    scene.run(0.5, 400.0)
+    assert scene.size == 1
+
+
+def test_oc_047_only_raw_needs_enter_the_window() -> None:
+    scene = Scene(count=10, settings=rate(down_window_s=300.0, tick_s=15.0))  # type: ignore[arg-type]
+    scene.tick(2.0)  # the baseline; the window begins here
+    for _ in range(19):
+        scene.tick(2.0)
+    assert set(scene.sizes) == {10}
+    scene.tick(2.0)
+    assert scene.size == 2
+
+
+def test_oc_048_the_count_does_not_rise_while_it_falls() -> None:
+    wants = rate(1, 40, up_window_s=300.0, down_window_s=600.0, tick_s=15.0)
+    scene = Scene(count=17, settings=wants)  # type: ignore[arg-type]
+    scene.run(16.5, 900.0)
+    scene.run(21.0, 150.0, changed(waiting=0.0))
+    scene.run(11.9, 1200.0, changed(waiting=0.0))
+    assert max(scene.sizes) == 17
+    assert scene.size == 12
+
+
+# --- pitfalls of peers --------------------------------------------------------------------------------------------------------------------
+def test_a_leaked_in_flight_counter_does_not_keep_the_fleet() -> None:
+    scene = steady()
+    scene.run(0.0, 3600.0, changed(running=3.0))
+    assert scene.size == 1
+
+
+def test_replicas_on_their_way_do_not_block_a_further_rise() -> None:
+    scene = steady()
+    scene.run(9.0, 60.0)
+    first = scene.size
+    assert first > 6
+    scene.run(18.0, 60.0)
+    assert scene.size >= 18 > first
+
+
+def test_a_jump_is_answered_at_once_and_not_step_by_step() -> None:
+    scene = steady()
+    scene.tick(30.0)
+    assert scene.size >= 12
+    scene.run(30.0, 50.0)
+    assert scene.size >= 30
+
+
+def test_a_thousandfold_load_in_a_second_stays_within_the_bounds() -> None:
+    scene = steady(most=12)
+    demand = scene.run(5500.0, 120.0)
+    assert (scene.size, demand.reason) == (12, Why.MAXIMUM)
+
+
+def test_every_replica_gone_at_once_is_no_zero() -> None:
+    scene = steady()
+    held = scene.said[-1].work_per_s
+    scene.pods.clear()
+    demand = scene.tick(0.0)
+    assert demand.work_per_s == held
+    assert scene.size == 6
+
+
+def test_status_and_work_are_the_same_at_constant_load() -> None:
+    scene = steady()
+    scene.run(5.5, 1200.0)
+    assert {(d.work_per_s, d.may_shrink, d.direction, d.kv_floor) for d in scene.said[-100:]} == {
+        (scene.said[-1].work_per_s, True, Direction.HOLD, scene.said[-1].kv_floor)
+    }
+
+
+# --- sleep and wake -----------------------------------------------------------------------------------------------------------------------
+def sleeper() -> Scene:
+    scene = Scene(count=1, settings=settings(0, 20, sleep=SleepRule(1800.0)), gateway=True)
+    scene.run(0.5, 60.0)
+    scene.run(0.0, 1800.0)
+    return scene
+
+
+def test_a_true_zero_for_long_enough_sleeps_and_not_before() -> None:
+    scene = sleeper()
+    assert scene.size == 1
+    demand = scene.run(0.0, 30.0)
+    assert (scene.size, demand.reason, demand.work_per_s, demand.min_replicas) == (0, Why.IDLE, 0.0, 0)
+
+
+def test_nobody_sleeps_without_a_way_to_wake() -> None:
+    scene = sleeper()
+    scene.gateway = False
+    scene.run(0.0, 3600.0)
+    assert scene.size == 1
+
+
+def test_nobody_sleeps_on_doubt() -> None:
+    scene = sleeper()
+    scene.gateway = False
+    scene.run(0.0, 3600.0, silent)
+    assert scene.size == 1
+
+
+def test_a_wake_is_as_large_as_what_waits() -> None:
+    """60 requests came in 10 s and wait, at one work-second each: 60 / 60 s to clear, and 6 work/s that arrive: 7."""
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    assert scene.size == 0
+    demand = scene.tick(6.0)
+    assert (demand.direction, demand.reason, demand.horizon_s) == (Direction.UP, Why.WAKE, 130.0)
+    assert demand.work_per_s == pytest.approx(7.0)
+    assert scene.size == 7
+
+
+def test_a_wake_by_one_request_is_one_replica() -> None:
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    scene.tick(0.1)
+    assert scene.size == 1
+
+
+# --- budgets, floors ----------------------------------------------------------------------------------------------------------------------
+def test_no_more_than_the_budget_of_events_within_an_hour() -> None:
+    scene = Scene(count=20, settings=rate(down_window_s=20.0, down_events_per_hour=3))  # type: ignore[arg-type]
+    for load in (18.0, 15.0, 12.0, 9.0, 6.0, 3.0):
+        demand = scene.run(load, 500.0)
+    assert sum(d.direction is Direction.DOWN for d in scene.said) == 3
+    assert demand.reason is Why.EVENT_BUDGET
+    scene.run(3.0, 1500.0)
+    assert scene.size <= 4
+
+
+def test_a_cron_floor_holds_from_its_begin_to_its_end() -> None:
+    scene = steady(floors=(CronFloor(BEGIN + 4300.0, BEGIN + 5000.0, 9),))
+    sizes = {}
+    for _ in range(140):
+        scene.tick(5.5)
+        sizes[scene.now - BEGIN] = scene.size
+    assert sizes[4290.0] == 6
+    assert sizes[4300.0] == 9
+    assert sizes[4990.0] == 9
+    assert sizes[5100.0] == 6
+    assert next(d for d in scene.said if d.reason is Why.CRON_FLOOR).direction is Direction.UP
+
+
+@pytest.mark.parametrize(("season", "size"), [(11.5, 12), (1.0, 6)])
+def test_a_season_may_only_raise(season: float, size: int) -> None:
+    scene = steady()
+    scene.tick(5.5, look=lambda what: replace(what, season=season))
+    assert scene.size == size
+
+
+def test_a_stated_utilisation_is_headroom() -> None:
+    """FleetPolicy's 0.7: asked for at level / 0.7 > capacity, made for level / (0.92 x 0.7)."""
+    scene = Scene(count=4, settings=settings(utilization=0.7, burst_quantile=0.0))
+    scene.run(3.5, 30.0)
+    assert scene.said[-1].high_work == pytest.approx(3.5 / (0.92 * 0.7), rel=1e-6)
+    assert scene.size == 6
+
+
+def test_the_guard_asks_for_one_more_whatever_the_model_says() -> None:
+    """Half of the requests later than 2 s, the work well within the capacity."""
+    scene = steady()
+
+    def late(replica: Replica) -> Replica:
+        s = replica.sample
+        if s is None or s.arrived is None:
+            return replica
+        return replace(replica, sample=replace(s, ttft=Histogram((2.0, float("inf")), (s.arrived / 2.0, s.arrived), 0.0)))
+
+    scene.run(5.5, 60.0, late)
+    assert scene.size == 7
+    assert any(d.reason is Why.SLO_GUARD and d.direction is Direction.UP for d in scene.said[-6:])
+    assert scene.memory is not None
+    assert dict(scene.memory.kappas)["o"] == pytest.approx(0.95, abs=1e-3)
+    scene.run(5.5, 100.0, late)
+    assert scene.size == 7  # what was asked for has not shown yet
+
+
+def test_the_cache_of_those_who_leave_is_kept_for() -> None:
+    """Six replicas with caches 80 % full cannot become four: 6 x 0.8 / 0.9 = 5.3 must stay."""
+    scene = steady()
+    scene.run(3.2, 3000.0, changed(kv_used=0.8))
+    assert scene.size == 6
+    assert scene.said[-1].reason is Why.CONSOLIDATION
+
+
+def test_a_page_without_work_is_a_sample_without_numbers() -> None:
+    scene = steady()
+    demand = scene.run(5.5, 300.0, lambda r: replace(r, sample=Sample(scene.now)))
+    assert (scene.size, demand.metrics) == (6, MetricState.UNKNOWN)
