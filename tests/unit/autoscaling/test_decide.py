@@ -166,7 +166,7 @@ def test_oc_048_the_count_does_not_rise_while_it_falls() -> None:
     scene = Scene(count=17, settings=wants)  # type: ignore[arg-type]
     scene.run(16.5, 900.0)
     scene.run(21.0, 150.0, changed(waiting=0.0))
-    scene.run(11.9, 1200.0, changed(waiting=0.0))
+    scene.run(11.9, 1800.0, changed(waiting=0.0))
     assert max(scene.sizes) == 17
     assert scene.size == 12
 
@@ -254,7 +254,7 @@ def test_a_wake_is_as_large_as_what_waits() -> None:
     assert scene.size == 0
     demand = scene.tick(6.0)
     assert (demand.direction, demand.reason, demand.horizon_s) == (Direction.UP, Why.WAKE, 130.0)
-    assert demand.work_per_s == pytest.approx(7.0)
+    assert demand.work_per_s == pytest.approx(7.0, rel=0.02)
     assert scene.size == 7
 
 
