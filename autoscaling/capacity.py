@@ -1,8 +1,8 @@
 """What a fleet supplies, now and soon: ready and loading replicas with their ETA, corrected by what they were seen to achieve.
 
-The correction kappa of an option is the EWMA of achieved over stated work, learned only while requests wait at a replica from one reading
-to the next (below saturation the achieved rate is the demand, and kappa would ratchet down); else it returns to 1 with a half-life of
-six hours.
+The correction kappa of an option is the EWMA of achieved over stated work, learned only while so much waits at a replica that it cannot
+have run out of work from one reading to the next (below saturation the achieved rate is the demand, and kappa would ratchet down); else it
+returns to 1 with a half-life of six hours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from autoscaling.counters import Part
 from autoscaling.level import share
 from autoscaling.mix import Mix
-from autoscaling.policy import DEFAULT_COLD_START_S, KAPPA_HALF_LIFE_S, KAPPA_HIGH, KAPPA_LOW, KAPPA_S
+from autoscaling.policy import DEFAULT_COLD_START_S, KAPPA_HALF_LIFE_S, KAPPA_HIGH, KAPPA_LOW, KAPPA_QUEUE, KAPPA_S
 from autoscaling.types import Look, Replica, ReplicaState
 
 Kappas = tuple[tuple[str, float], ...]  # by option, those that are not 1
@@ -92,11 +92,14 @@ def learn(kappas: Kappas, look: Look, parts: tuple[Part, ...], mix: Mix, seconds
     """The corrections after `seconds`."""
     if seconds <= 0.0:
         return kappas
+    each = mix.work(look.costs, look.role, 1.0, None)
     achieved: dict[str, float] = {}
     stated: dict[str, float] = {}
     for part in parts:
         work = part.replica.work_per_s
-        if not (part.busy and part.fresh and part.rates is not None and work) or part.replica.state is not ReplicaState.READY:
+        if part.queued * (each or 0.0) < KAPPA_QUEUE * (work or 0.0) * part.span:
+            continue  # what waits might be gone in between: below saturation the achieved rate is the demand
+        if not (part.queued > 0.0 and part.fresh and part.rates is not None and work) or part.replica.state is not ReplicaState.READY:
             continue
         prompt, output = part.rates.prompt, part.rates.output
         if prompt is None or output is None:

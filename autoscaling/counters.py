@@ -62,7 +62,7 @@ class Part:
     kv: float | None
     reset: bool = False  # a counter went back
     span: float = 0.0  # of this interval, s; 0 = none
-    busy: bool = False  # requests waited at both ends of the interval
+    queued: float = 0.0  # requests that waited at both ends of the interval
     ttft: Late = Late()
     itl: Late = Late()
 
@@ -139,17 +139,13 @@ def between(old: Sample, new: Sample, span: float) -> Rates | None:
 
 
 def over(histogram: Histogram, limit: float) -> tuple[float, float]:
-    """(observations, of them later than `limit`), interpolated inside a bucket. Cumulative since the start."""
+    """(observations, of them certainly later than `limit`: those above the first bound that is not below it). Since the start."""
     if not histogram.counts:
         return 0.0, 0.0
     seen = histogram.counts[-1]
-    low, below = 0.0, 0.0
     for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
         if bound >= limit:
-            part = 1.0 if not isfinite(bound) or bound <= low else (limit - low) / (bound - low)
-            inside = below + (count - below) * part if isfinite(bound) else below
-            return seen, max(0.0, seen - inside)
-        low, below = bound, count
+            return seen, max(0.0, seen - count)
     return seen, 0.0
 
 
@@ -197,9 +193,9 @@ def step(reading: Reading | None, replica: Replica, now: float, slack: float, be
     rates = between(base, sample, span)
     if rates is None:  # counters are missing: the baseline stays, so that nothing is lost when they are back
         return old, Part(replica, _own(old, now, own_s), False, *gauges)
-    busy = (base.waiting or 0.0) > 0.0 and (sample.waiting or 0.0) > 0.0
+    queued = min(base.waiting or 0.0, sample.waiting or 0.0)
     part = Part(
-        replica, rates, True, *gauges, span=span, busy=busy,
+        replica, rates, True, *gauges, span=span, queued=queued,
         ttft=late(base.ttft, sample.ttft, limits[0]), itl=late(base.itl, sample.itl, limits[1]),
     )  # fmt: skip
     return Reading(replica.id, replica.since, sample, rates, sample.at), part

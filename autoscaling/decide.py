@@ -206,7 +206,7 @@ def _down(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str) 
     text = f"{need.give:.3g} work/s with head-room, {supply.ready:.3g} ready and {supply.pending:.3g} coming"
     if need.give > base - seen.stop + _SLACK:
         return Choice(Direction.HOLD, Why.WITHIN_BAND, text)
-    found: Shrink = shrink(memory, seen, limits, wrong, base)
+    found: Shrink = shrink(memory, seen, limits, need, wrong, base)
     if found.why is not None:
         return Choice(Direction.HOLD, found.why, f"{text}; {found.message}")
     if memory.shrinkable and found.work >= asked - _SLACK:

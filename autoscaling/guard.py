@@ -1,22 +1,22 @@
 """The closed loop (§4.2.8): whether the replicas themselves say that they are overloaded, whatever the model says.
 
-Overloaded: the capacity-weighted saturation, max(KV use, waiting work over what can wait within the TTFT goal), is above 0.9 for 30 s; or
-fresh latency histograms show more requests late than the percentile allows.
+Overloaded, for 30 s without a break: the capacity-weighted saturation, max(KV use, waiting work over what can wait within the TTFT goal),
+is above 0.9; or fresh latency histograms show more late requests than the percentile allows and chance explains.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp
+from math import exp, sqrt
 
-from autoscaling.policy import DEFAULT_TTFT_S, GUARD_DECAY_S, GUARD_HOT_S, GUARD_SATURATION, GUARD_SEEN
+from autoscaling.policy import DEFAULT_TTFT_S, GUARD_DECAY_S, GUARD_HOT_S, GUARD_SATURATION, GUARD_SEEN, GUARD_SIGMAS
 from autoscaling.types import Look, ReplicaState
 from autoscaling.windows import Measured
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    hot: float = 0.0  # s that the fleet has been saturated without a break
+    hot: float = 0.0  # s that the fleet has been overloaded without a break
     seen: float = 0.0  # decayed observations of TTFT
     late: float = 0.0
 
@@ -38,13 +38,15 @@ def saturation(look: Look, measured: Measured, work_of_request: float) -> float 
 def watch(guard: Guard, look: Look, measured: Measured, work_of_request: float) -> tuple[Guard, str]:
     """The next state, and what is wrong ("" = nothing)."""
     seconds = measured.seconds
-    full = saturation(look, measured, work_of_request)
-    hot = guard.hot + seconds if full is not None and full > GUARD_SATURATION else 0.0
     keep = exp(-seconds / GUARD_DECAY_S)
-    after = Guard(hot, guard.seen * keep + measured.ttft.seen, guard.late * keep + measured.ttft.late)
-    if hot >= GUARD_HOT_S:
-        return after, f"saturation {full:.2f} for {hot:.0f} s"
-    allowed = 1.0 - look.settings.slo.percentile / 100.0
-    if measured.ttft.late > 0.0 and after.seen >= GUARD_SEEN and after.late > allowed * after.seen:
-        return after, f"{after.late / after.seen:.1%} of the requests are later than {look.settings.slo.ttft_s or DEFAULT_TTFT_S:g} s"
-    return after, ""
+    seen, late = guard.seen * keep + measured.ttft.seen, guard.late * keep + measured.ttft.late
+    expected = (1.0 - look.settings.slo.percentile / 100.0) * seen
+    full = saturation(look, measured, work_of_request)
+    saturated = full is not None and full > GUARD_SATURATION
+    tardy = measured.ttft.late > 0.0 and seen >= GUARD_SEEN and late > expected + GUARD_SIGMAS * sqrt(expected)
+    after = Guard(guard.hot + seconds if saturated or tardy else 0.0, seen, late)
+    if after.hot < GUARD_HOT_S:
+        return after, ""
+    if saturated:
+        return after, f"saturation {full:.2f} for {after.hot:.0f} s"
+    return after, f"{late / seen:.1%} of the requests are later than {look.settings.slo.ttft_s or DEFAULT_TTFT_S:g} s"

@@ -5,7 +5,8 @@
     noise   sigma^2 = EWMA over 1100 s of (x - M)^2, M the EWMA of x over 60 s; |x - M| is clipped at 4 sigma
 
 A measurement is an interval; x is the point of it that is nearest to what each mean says already, so an open interval changes nothing.
-Before anything was seen, sigma is a quarter of the level (`FIRST_NOISE`), with the weight of one minute.
+Before anything was seen, sigma is a quarter of the level (`FIRST_NOISE`), with the weight of one minute. A young mean is the plain mean of
+what was seen, and the noise is learned after the first minute: what the first readings lack is not noise.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Level:
     spread: float = 0.0
     weight: float = 0.0
     first_sigma: float | None = None  # learned earlier; None = a quarter of the level
+    age: float = 0.0  # s of measurements
 
     @property
     def sigma(self) -> float:
@@ -63,21 +65,22 @@ def follow(level: Level, low: float, high: float, seconds: float) -> tuple[Level
     sigma = level.sigma
     off = _near(level.mean, low, high) - level.mean
     clipped = min(abs(off), CLIP_SIGMAS * sigma) if sigma > 0.0 else abs(off)
-    noise = share(seconds, NOISE_S)
+    noise = share(seconds, NOISE_S) if level.age >= NOISE_MEAN_S else 0.0
+    first = seconds / (level.age + seconds)  # a young mean is the plain mean of what was seen
     if off != 0.0 or (low <= level.mean <= high and low == high):  # an interval that holds the mean tells nothing of the noise
         spread = level.spread + noise * (clipped * clipped - level.spread)
         weight = level.weight + noise * (1.0 - level.weight)
     else:
         spread, weight = level.spread, level.weight
-    mean = level.mean + share(seconds, NOISE_MEAN_S) * off
+    mean = level.mean + max(first, share(seconds, NOISE_MEAN_S)) * off
     a = share(seconds, STEP_S)
     fast = level.fast + a * (_near(level.fast, low, high) - level.fast)
-    value = level.level + share(seconds, LEVEL_S) * (_near(level.level, low, high) - level.level)
-    calm = level.calm + share(seconds, CALM_S) * (_near(level.calm, low, high) - level.calm)
-    after = Level(value, fast, mean, calm, spread, weight, level.first_sigma)
+    value = level.level + max(first, share(seconds, LEVEL_S)) * (_near(level.level, low, high) - level.level)
+    calm = level.calm + max(first, share(seconds, CALM_S)) * (_near(level.calm, low, high) - level.calm)
+    after = Level(value, fast, mean, calm, spread, weight, level.first_sigma, level.age + seconds)
     stepped = abs(fast - value) > STEP_SIGMAS * after.sigma * sqrt(a / (2.0 - a)) and abs(fast - value) > 1e-9 * max(1.0, value)
     if stepped:
-        after = Level(fast, fast, mean, calm, spread, weight, level.first_sigma)
+        after = Level(fast, fast, mean, calm, spread, weight, level.first_sigma, level.age + seconds)
     return after, stepped
 
 

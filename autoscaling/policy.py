@@ -56,6 +56,7 @@ TRIAL_MARGIN = 1.05  # the other family must be cheaper by this before the polic
 
 # --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------
 KAPPA_S = 600.0  # decay of the learned correction, s in which requests waited
+KAPPA_QUEUE = 0.5  # so much of what a replica does between two readings must wait at both
 KAPPA_HALF_LIFE_S = 6.0 * 3600.0  # without evidence it returns to 1
 KAPPA_LOW, KAPPA_HIGH = 0.5, 1.5
 CLEAR_S = 60.0  # a backlog is to be cleared in so long
@@ -63,7 +64,8 @@ GUARD_SATURATION = 0.9
 GUARD_HOT_S = 30.0
 GUARD_DECAY_S = 60.0  # decay of the observed latencies
 GUARD_SEEN = 20.0  # fewer observations say nothing of a percentile
-GUARD_KAPPA = 0.95  # correction at a guard that the model disagrees with
+GUARD_SIGMAS = 3.0  # so many standard deviations more late requests than allowed are no chance
+GUARD_KAPPA = 0.98  # correction at a guard that the model disagrees with
 KV_FULL = 0.9  # share of the KV cache that those who stay may have to hold
 
 # --- safety (§4.6) ----------------------------------------------------------------------------------------------------------------------

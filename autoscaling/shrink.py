@@ -1,7 +1,7 @@
 """Whether the fleet may become smaller, and to what (§4.2.7): every reason that speaks against it, in a fixed order.
 
 The highest raw need of a whole window must fit what stays. To it come what the caches of those who leave saved, and what the KV cache
-in use needs; the token latency must hold with one replica less.
+in use and the waiting requests need; the token latency must hold with one replica less.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoscaling.memory import Memory
+from autoscaling.need import Needed
 from autoscaling.observe import Seen
-from autoscaling.policy import FRESH_SHARE, GUARD_SEEN, KV_FULL
+from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL
 from autoscaling.safety import Bounds
 from autoscaling.types import Why
 
@@ -25,7 +26,7 @@ class Shrink:
     kv_floor: float = 0.0
 
 
-def shrink(memory: Memory, seen: Seen, limits: Bounds, wrong: str, base: float) -> Shrink:
+def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str, base: float) -> Shrink:
     """`base` is the capacity that there will be without a decision, corrected work/s; `wrong` what the guard finds."""
     settings, measured = seen.look.settings, seen.measured
     if not seen.look.stock_known:
@@ -47,18 +48,27 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, wrong: str, base: float) 
         return Shrink(Why.EVENT_BUDGET, f"{len(memory.downs)} times down within the hour, {limit} are allowed")
     if wrong:
         return Shrink(Why.SLO_GUARD, wrong)
-    return _consolidated(seen, highest, base)
+    return _consolidated(seen, need, highest, base)
 
 
-def _consolidated(seen: Seen, highest: float, base: float) -> Shrink:
-    """What must stay so that those who stay can take over what is cached and what runs."""
+def _consolidated(seen: Seen, need: Needed, highest: float, base: float) -> Shrink:
+    """What must stay so that those who stay can take over what is cached, what waits and what runs."""
     measured = seen.measured
     allowed = 1.0 - seen.look.settings.slo.percentile / 100.0
     if measured.itl.seen >= GUARD_SEEN and measured.itl.late > allowed * measured.itl.seen:
         return Shrink(Why.CONSOLIDATION, "with one replica less the tokens would come too slowly")
     saved = measured.saved * (1.0 - highest / base) if base > 0.0 else 0.0
     used = measured.kv_tokens / measured.kv_room if measured.kv_room > 0.0 else 0.0
-    work = max(highest + saved, seen.supply.ready * used / KV_FULL)
+    work = max(highest + saved, seen.supply.ready * used / KV_FULL, _clears(seen, need))
     if work > base - seen.stop + 1e-9:
-        return Shrink(Why.CONSOLIDATION, f"{work:.3g} work/s must stay for what is cached and what runs")
+        return Shrink(Why.CONSOLIDATION, f"{work:.3g} work/s must stay for what is cached, waits and runs")
     return Shrink(None, "", work, measured.kv_tokens / KV_FULL)
+
+
+def _clears(seen: Seen, need: Needed) -> float:
+    """Least capacity c that would not ask for more because of what waits: c = ask + (backlog - (c - level) x horizon) / 60 s."""
+    ask = need.ask - need.extra
+    horizon, waits = seen.supply.horizon, seen.measured.backlog or 0.0
+    if waits <= (ask - need.level) * horizon:
+        return ask
+    return (ask + (waits + need.level * horizon) / CLEAR_S) / (1.0 + horizon / CLEAR_S)

@@ -318,7 +318,7 @@ def test_the_guard_asks_for_one_more_whatever_the_model_says() -> None:
     assert scene.size == 7
     assert any(d.reason is Why.SLO_GUARD and d.direction is Direction.UP for d in scene.said[-6:])
     assert scene.memory is not None
-    assert dict(scene.memory.kappas)["o"] == pytest.approx(0.95, abs=1e-3)
+    assert dict(scene.memory.kappas)["o"] == pytest.approx(0.98, abs=1e-3)
     scene.run(5.5, 100.0, late)
     assert scene.size == 7  # what was asked for has not shown yet
 
