@@ -60,7 +60,8 @@ class Scraper:
     _keeps: bool = True
     _urls: dict[str, URL] = field(default_factory=dict)
     _sticky: dict[str, Sticky] = field(default_factory=dict)
-    _slow: set[str] = field(default_factory=set)  # uids without an answer in the last poll: they come last
+    _asked: set[str] = field(default_factory=set)  # uids that this poll has come to
+    _slow: set[str] = field(default_factory=set)  # uids that gave nothing when last asked: they come last, so that they keep nobody waiting
 
     async def poll(self, targets: Sequence[Target], now: float) -> Found:
         """A sample or a reason of every target, by pod uid. `now` is the wall clock in seconds since 1970; each sample bears `now` plus
@@ -68,6 +69,7 @@ class Scraper:
         CancelledError."""
         began = self.clock()
         self._keep(targets)
+        self._asked = set()
         found: dict[str, Sample | Failed] = {}
         queue = iter(sorted(targets, key=lambda item: (item.uid in self._slow, item.uid)))
         session = self._open(len(targets))
@@ -86,7 +88,8 @@ class Scraper:
             raise
         for item in targets:
             found.setdefault(item.uid, Failed(f"no answer before the poll ended after {self.poll_s:g} s"))
-        self._slow = {uid for uid, each in found.items() if isinstance(each, Failed)}
+        failed = {uid for uid, each in found.items() if isinstance(each, Failed)}
+        self._slow = (self._slow - self._asked) | (failed & self._asked)
         return found
 
     async def close(self) -> None:
@@ -100,6 +103,7 @@ class Scraper:
         self, session: aiohttp.ClientSession, queue: Iterator[Target], now: float, began: float, found: dict[str, Sample | Failed]
     ) -> None:
         for item in queue:
+            self._asked.add(item.uid)
             try:
                 found[item.uid] = await self._ask(session, item, now, began)
             except Exception as error:  # a defect of ours on one page must not hide all the others
@@ -113,7 +117,8 @@ class Scraper:
         try:
             if url is None:
                 url = self._urls[item.url] = URL(item.url, encoded=True)
-            async with asyncio.timeout(self.pod_s), session.get(url, headers=_CLOSE if item.leaving or not self._keeps else None) as answer:
+            headers = _CLOSE if item.leaving or not self._keeps else None
+            async with asyncio.timeout(self.pod_s), session.get(url, headers=headers, allow_redirects=False) as answer:
                 if answer.status != 200:
                     return Failed(f"{item.url} answered {answer.status}{_where(answer)}")
                 if answer.headers.get("Content-Encoding", "identity") != "identity":

@@ -27,7 +27,7 @@ async def served(handler: Handler) -> AsyncIterator[str]:
     """The address of a page server that answers every path."""
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.0)
+    runner = web.AppRunner(app, shutdown_timeout=0.01)  # 0 would be none
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -215,8 +215,8 @@ async def polled(scraper: Scraper, base: str, paths: Sequence[str]) -> dict[str,
 
 
 def test_the_poll_ends_in_time_and_the_healthy_are_read() -> None:
-    """Two places, four silent pods: their turn comes when the poll's time is over. In the next poll they come last, so the healthy ones,
-    which sort behind them, are read although the silent ones are silent still."""
+    """Two places, four silent pods: nobody else gets a turn before the poll's time is over. In the next poll they come last, so the healthy
+    ones, which sort behind them, are read although the silent ones are silent still."""
 
     async def handler(request: web.Request) -> web.Response:
         if request.path.startswith("/a"):
@@ -224,11 +224,11 @@ def test_the_poll_ends_in_time_and_the_healthy_are_read() -> None:
         return web.Response(text=PAGE)
 
     async def run() -> list[dict[str, Sample | Failed]]:
-        scraper = Scraper(at_once=2, pod_s=0.2, poll_s=0.3)
+        scraper = Scraper(at_once=2, pod_s=0.6, poll_s=0.9)
         paths = ["a1", "a2", "a3", "a4", "b1", "b2"]
         async with served(handler) as base:
             found = [await polled(scraper, base, paths), await polled(scraper, base, paths[::-1])]
-            scraper.pod_s, scraper.poll_s = 30.0, 0.4
+            scraper.pod_s, scraper.poll_s = 30.0, 1.5
             found.append(await polled(scraper, base, paths))
             await scraper.close()
         return found
