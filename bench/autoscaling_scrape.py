@@ -27,9 +27,15 @@ from autoscaling.types import Sample
 
 TICK_S = 10.0
 TARGET = 0.30
+_MODEL = "meta-llama/Llama-3.3-70B-Instruct"
+_LABELS = f'engine="0",model_name="{_MODEL}"'
 _BOUNDS = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0,
-    2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0, 0, 3.3, 70, 2,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)  # fmt: skip
+_HISTOGRAMS = (
+    "request_prompt_tokens", "request_generation_tokens", "iteration_tokens_total", "request_params_n", "request_params_max_tokens",
+    "time_to_first_token_seconds", "inter_token_latency_seconds", "request_time_per_output_token_seconds", "e2e_request_latency_seconds",
+    "request_queue_time_seconds", "request_inference_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds",
 )  # fmt: skip
 _PLAIN = (
     ("num_requests_running", "gauge", 12.0), ("num_requests_waiting", "gauge", 3.0), ("kv_cache_usage_perc", "gauge", 0.625),

@@ -16,6 +16,7 @@ from datetime import datetime
 from hwprofiles.schema import duration_seconds
 from polyfleet import naming
 from polyfleet.inputs import ModelView
+from polyfleet.load.targets import metrics_of
 from polyfleet.serving import engine_up
 from polyfleet.state import InFlight, Observed, PodState
 
@@ -31,6 +32,7 @@ class Drain:
     pod: PodState
     left_s: float
     requests: float | None  # None = not known
+    engine: str = ""  # whose names of metrics its engine publishes; "" = not known
 
 
 def drains(view: ModelView, observed: Observed, now: str | None) -> tuple[Drain, ...]:
@@ -49,7 +51,7 @@ def drains(view: ModelView, observed: Observed, now: str | None) -> tuple[Drain,
                 continue  # nobody can say when it began: as before there was a record of it, the backstop is all
             requests = _counted(observed.in_flight, pod, since)
             if requests != 0 and gone < timeout:
-                found.append(Drain(pod, timeout - gone, requests))
+                found.append(Drain(pod, timeout - gone, requests, metrics_of(view, child)))
     return tuple(sorted(found, key=lambda item: (item.pod.namespace, item.pod.name)))
 
 

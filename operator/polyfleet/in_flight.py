@@ -1,8 +1,8 @@
 """Asks the engines of draining replicas how many requests they still have in flight; wakes the cycle when there is news.
 
 Level-triggered, beside the loop: each cycle calls `view` when it begins and `update` when it has decided. While any replica drains it is
-asked once a second; with none there is no task and no traffic. An engine that does not answer, answers something else, or does not say
-both what runs and what waits is unknown, and the drain's own time limit decides.
+asked once a second; with none there is no task and no traffic. Every engine with an adapter (`autoscaling.signals`) can be asked. One that
+does not answer, answers something else, or does not say both what runs and what waits is unknown, and the drain's own time limit decides.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from dataclasses import dataclass, field, replace
 
 import aiohttp
 
+from autoscaling.signals import ENGINES, read, words_of
+from autoscaling.types import Sample
 from polyfleet.drain import Drain
-from polyfleet.loadtest.readings import read
-from polyfleet.render.engines import PORT
-from polyfleet.state import InFlight, Observed, PodState
+from polyfleet.load import targets
+from polyfleet.state import InFlight, Observed
 
 CAUSE = "drained"  # why a cycle runs
 PERIOD_S = 1.0
 DEADLINE_S = 2.0  # of one answer
 MOST_BYTES = 4 << 20  # of one page; a vLLM page has 40 to 100 KB
 AT_ONCE = 64
+_UNMISTAKABLE = tuple(name for name, words in sorted(ENGINES.items()) if words.prefix)  # no other engine has names that begin so
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class Counter:
     mark: Callable[[str], None]
     period_s: float = PERIOD_S
     found: Mapping[str, InFlight] = field(default_factory=dict)
-    _asked: tuple[PodState, ...] = ()
+    _asked: tuple[Drain, ...] = ()
     _task: asyncio.Task[None] | None = None
 
     def view(self, observed: Observed) -> Observed:
@@ -41,8 +43,8 @@ class Counter:
 
     def update(self, drains: Iterable[Drain]) -> None:
         """Everything that is to be waited for now."""
-        self._asked = tuple(sorted((item.pod for item in drains), key=lambda pod: (pod.namespace, pod.name)))
-        there = {pod.uid for pod in self._asked}
+        self._asked = tuple(sorted(drains, key=lambda item: (item.pod.namespace, item.pod.name)))
+        there = {item.pod.uid for item in self._asked}
         self.found = {uid: found for uid, found in self.found.items() if uid in there}
         if self._asked and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run(), name="in flight")
@@ -59,9 +61,9 @@ class Counter:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
             while self._asked:
                 asked, at = self._asked, self.now()
-                counted = await asyncio.gather(*(ask(session, address(pod)) for pod in asked))
-                fresh = {pod.uid: InFlight(requests, at) for pod, requests in zip(asked, counted, strict=True)}
-                still = {pod.uid for pod in self._asked}
+                counted = await asyncio.gather(*(ask(session, address(item), item.engine) for item in asked))
+                fresh = {item.pod.uid: InFlight(requests, at) for item, requests in zip(asked, counted, strict=True)}
+                still = {item.pod.uid for item in self._asked}
                 before, self.found = self.found, {uid: item for uid, item in fresh.items() if uid in still}
                 if any(item.requests == 0 for item in self.found.values()) or _known(before) != _known(self.found):
                     self.mark(CAUSE)
@@ -72,27 +74,37 @@ def _known(found: Mapping[str, InFlight]) -> dict[str, bool]:
     return {uid: item.requests is not None for uid, item in found.items()}
 
 
-def address(pod: PodState) -> str:
-    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-    return f"http://{host}:{PORT}/metrics" if pod.ip else ""
+def address(item: Drain) -> str:
+    """ "": it cannot be asked."""
+    return targets.address(item.pod, item.engine)[0]
 
 
-async def ask(session: aiohttp.ClientSession, url: str) -> float | None:
-    """Requests that run and wait in one engine; None = it does not say."""
+async def ask(session: aiohttp.ClientSession, url: str, engine: str = "") -> float | None:
+    """Requests that run and wait in one engine; None = it does not say. `engine`: whose names it publishes, "" = not known."""
     if not url:
         return None
+    page = bytearray()
     try:
         async with session.get(url, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
-            page = b""
             async for chunk in answer.content.iter_chunked(1 << 16):
                 page += chunk
                 if len(page) > MOST_BYTES:
                     return None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
-    readings = read(page.decode("utf-8", "replace"))
-    if readings.running is None or readings.waiting is None or min(readings.running, readings.waiting) < 0:
-        return None
-    return readings.running + readings.waiting
+    return inside(bytes(page), engine)
+
+
+def inside(page: bytes, engine: str) -> float | None:
+    """Of all models on the page. Names without prefix are believed only of the engine that is known to use them, or where none is known."""
+    words = words_of(engine)
+    names = (
+        (words.engine, *_UNMISTAKABLE) if words is not None else (*_UNMISTAKABLE, *(name for name in ENGINES if name not in _UNMISTAKABLE))
+    )
+    for name in names:
+        found = read(name, page, at=0.0)
+        if isinstance(found, Sample) and found.inside is not None:
+            return found.inside
+    return None

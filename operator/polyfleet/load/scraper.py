@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 AT_ONCE = 256  # requests in flight
 POD_S = 3.0  # of one answer, from the connection to the last byte
 POLL_S = 8.0  # of a whole poll: below the tick of 10 s
-CONNECT_S = 1.0
 KEPT_S = 45.0  # an idle connection is kept for some ticks
 LARGE = 1 << 19  # bytes above which a page is read in a thread, so that the loop goes on
 SPARE_FILES = 256  # descriptors left to the rest of the process
@@ -182,7 +181,7 @@ class Scraper:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S, use_dns_cache=False)
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+                timeout=aiohttp.ClientTimeout(total=None),  # the whole of a request is bounded in `_ask`
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=1 << 17,

@@ -43,9 +43,7 @@ class Target:
 
 def targets(inputs: Inputs, models: Iterable[str]) -> tuple[Target, ...]:
     """Of the named models, by uid."""
-    found = [
-        target(inputs, view, item) for key in models if (view := inputs.models.get(key)) is not None for item in standings(view) if up(item)
-    ]
+    found = [target(view, item) for key in models if (view := inputs.models.get(key)) is not None for item in standings(view) if up(item)]
     return tuple(sorted(found, key=lambda each: each.uid))
 
 
@@ -54,19 +52,17 @@ def up(item: Standing) -> bool:
     return item.pod.phase == "Running" and (item.leaving or condition_true(item.pod, "ContainersReady"))
 
 
-def target(inputs: Inputs, view: ModelView, item: Standing) -> Target:
-    engine = metrics_of(inputs, view, item.child)
+def target(view: ModelView, item: Standing) -> Target:
+    engine = metrics_of(view, item.child)
     url, fault = address(item.pod, engine)
     option = view.resolution.option(item.child.option)
     return Target(item.pod.uid, url, engine, option.wanted.served_name if option is not None else "", item.leaving, fault)
 
 
-def metrics_of(inputs: Inputs, view: ModelView, child: Child) -> str:
-    """Whose names the engine of a child publishes."""
+def metrics_of(view: ModelView, child: Child) -> str:
+    """Whose names the engine of a child publishes: as the profile says, else the engine's own name."""
     option = view.resolution.option(child.option)
-    pool = inputs.fleet.pool(child.pool)
-    profile = option.wanted.profile if option is not None else pool.profile if pool is not None else None
-    entry = (profile.engines or {}).get(child.engine) if profile is not None else None
+    entry = (option.wanted.profile.engines or {}).get(child.engine) if option is not None else None
     return (entry.metrics if entry is not None and entry.metrics else "") or child.engine
 
 

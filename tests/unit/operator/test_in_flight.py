@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from polyfleet import in_flight
 from polyfleet.drain import Drain
-from polyfleet.in_flight import MOST_BYTES, Counter, ask
+from polyfleet.in_flight import MOST_BYTES, Counter, ask, inside
 
 from tests.unit.operator import builders as b
 
@@ -67,6 +67,31 @@ def test_what_runs_and_what_waits_is_added_up() -> None:
 )
 def test_anything_else_is_unknown(page: str, status: int) -> None:
     assert answer(page, status, **({"Location": "/elsewhere"} if status == 302 else {})) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "page", "requests"),
+    [
+        ("tgi", "tgi_batch_current_size 12\ntgi_queue_size 3\n", 15),
+        ("llama.cpp", "llamacpp:requests_processing 4\nllamacpp:requests_deferred 2\n", 6),
+        ("trtllm", "trtllm_num_requests_running 8\ntrtllm_num_requests_waiting 0\n", 8),
+        ("mindie", "num_requests_running 20\nnum_requests_waiting 10\nnum_requests_swapped 1\n", 31),
+        ("", "num_requests_running 1\nnum_requests_waiting 0\n", 1),
+        ("vllm", "num_requests_running 0\nnum_requests_waiting 0\n", None),  # these are not vLLM's
+        ("my-own-build", BUSY, 7),
+        ("sglang", BUSY, 7),  # the profile is wrong, and the names cannot be anybody else's
+        ("vllm", BUSY.removesuffix("\n"), None),  # cut off
+    ],
+)
+def test_every_engine_is_counted(engine: str, page: str, requests: float | None) -> None:
+    assert inside(page.encode(), engine) == requests
+
+
+def test_where_an_engine_is_asked_while_it_drains() -> None:
+    pod = replace(b.pod("m-1"), ip="10.0.0.1")
+    assert in_flight.address(Drain(pod, 60.0, None, "trtllm")) == "http://10.0.0.1:8000/prometheus/metrics"
+    assert in_flight.address(Drain(pod, 60.0, None)) == "http://10.0.0.1:8000/metrics"
+    assert in_flight.address(Drain(b.pod("m-1"), 60.0, None)) == ""
 
 
 def test_an_engine_that_is_gone_is_unknown() -> None:
