@@ -100,9 +100,8 @@ async def ask(session: aiohttp.ClientSession, url: str, engine: str = "") -> flo
 def inside(page: bytes, engine: str) -> float | None:
     """Of all models on the page. Names without prefix are believed only of the engine that is known to use them, or where none is known."""
     words = words_of(engine)
-    names = (
-        (words.engine, *_UNMISTAKABLE) if words is not None else (*_UNMISTAKABLE, *(name for name in ENGINES if name not in _UNMISTAKABLE))
-    )
+    others = () if words is not None else tuple(name for name in ENGINES if name not in _UNMISTAKABLE)
+    names = ((words.engine,) if words is not None else ()) + _UNMISTAKABLE + others
     for name in names:
         found = read(name, page, at=0.0)
         if isinstance(found, Sample) and found.inside is not None:

@@ -16,6 +16,7 @@ from polyfleet.load.targets import PATH_ANNOTATION, PORT_ANNOTATION, Target, add
 from polyfleet.state import PodState
 
 from autoscaling.types import Sample
+from hwprofiles.model import Engine
 from tests.unit.operator import builders as b
 from tests.unit.operator.looks import NVIDIA_ONLY, children, look
 
@@ -91,7 +92,7 @@ def test_the_profile_says_whose_names_an_engine_publishes() -> None:
     (view,) = inputs.models.values()
     (option,) = view.resolution.options
     profile = option.wanted.profile
-    engines = {"vllm": (profile.engines or {})["vllm"].model_copy(update={"metrics": "sglang"})}
+    engines = {option.wanted.engine: Engine(metrics="sglang")}
     wanted = replace(option.wanted, profile=profile.model_copy(update={"engines": engines}))
     changed = replace(view, resolution=replace(view.resolution, options=(replace(option, wanted=wanted),)))
     (item,) = targets(replace(inputs, models={view.key: changed}), [view.key])
