@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from accuracy.http.endpoint import Endpoint
+from accuracy.http.endpoint import Endpoint, Meter
 
 if TYPE_CHECKING:
     from accuracy.http.probe import Dialect
@@ -122,6 +122,9 @@ class Client:
         if isinstance(usage, dict):
             self.prompt_tokens += count(usage.get("prompt_tokens")) or 0
             self.generated_tokens += count(usage.get("completion_tokens")) or 0
+            if (meter := self._meter(path)) is not None:
+                meter.prompt_tokens += count(usage.get("prompt_tokens")) or 0
+                meter.output_tokens += count(usage.get("completion_tokens")) or 0
         return Answer(found, seconds)
 
     async def _retried(self, method: str, path: str, body: Json | None) -> tuple[bytes, float]:
@@ -155,6 +158,8 @@ class Client:
 
     async def _once(self, method: str, path: str, data: bytes | None) -> tuple[int, str, Mapping[str, str], bytes]:
         self.requests += 1
+        if (meter := self._meter(path)) is not None:
+            meter.requests += 1
         headers = {"Accept": "application/json"}
         if data is not None:
             headers["Content-Type"] = "application/json"
@@ -165,6 +170,8 @@ class Client:
             asyncio.timeout(self.endpoint.timeout_s),
             self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer,
         ):
+            if meter is not None and (300 <= answer.status < 500 or answer.status == 503):
+                meter.requests -= 1  # turned away: the engine never had it
             most = MOST_BODY if answer.status == 200 else MOST_ERROR
             raw = bytearray()
             async for chunk in answer.content.iter_any():
@@ -174,6 +181,10 @@ class Client:
                         raise GarbledError(f"the answer is longer than {MOST_BODY >> 20} MiB", 200)
                     break
             return answer.status, str(answer.reason or ""), answer.headers, bytes(raw)
+
+    def _meter(self, path: str) -> Meter | None:
+        """Of requests that an engine computes: not of what is asked about it."""
+        return self.endpoint.meter if path in (self.endpoint.completions_path, self.endpoint.chat_path) else None
 
     async def _slot(self) -> None:
         """Waits for the next moment that max_rps allows."""

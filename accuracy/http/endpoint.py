@@ -11,6 +11,16 @@ class EndpointError(ValueError):
     """An address or a setting that cannot be used: the field, its value, what is allowed and what to do next."""
 
 
+@dataclass(slots=True)
+class Meter:
+    """What was sent to one engine, counted while it happens, so that its owner can tell it from users' load. A request counts when it
+    leaves, as the engine has it from then on, and no more once it was turned away; tokens count when the answer tells them."""
+
+    requests: float = 0.0
+    prompt_tokens: float = 0.0
+    output_tokens: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One OpenAI-compatible endpoint.
@@ -18,7 +28,7 @@ class Endpoint:
     `url` is the address with or without the final /v1. `model` is the name it is asked for ("" = the only one that it lists). `name` labels
     the side in messages and reports ("" = "endpoint"); the address itself never appears there. `token` goes out as a bearer token.
     `ca_file` names a PEM file of authorities ("" = the system's). `max_rps` bounds the requests per second (None = no bound). `timeout_s`
-    bounds the silence and the whole of one request, in seconds.
+    bounds the silence and the whole of one request, in seconds. `meter` is added to with each completion that is asked for.
     """
 
     url: str
@@ -32,6 +42,7 @@ class Endpoint:
     completions_path: str = "/v1/completions"
     models_path: str = "/v1/models"
     tokenize_path: str = "/tokenize"
+    meter: Meter | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

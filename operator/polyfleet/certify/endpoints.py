@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from accuracy.http.endpoint import Endpoint
+from accuracy.http.endpoint import Endpoint, Meter
 from accuracy.policy import Policy, effective
 from polyfleet.clearance.work import Certify, Enter, Replica
 
@@ -20,8 +20,15 @@ def policy(item: Certify | Enter) -> Policy:
     return effective(item.settings, reference=item.reference_formats, candidate=item.candidate_formats, pairs=item.pairs, **known)
 
 
-def endpoints(replicas: Iterable[Replica], served_name: str) -> tuple[Endpoint, ...]:
-    return tuple(Endpoint(url=each.url, model=served_name, name=each.pod) for each in replicas)
+Meters = Callable[[str], Meter | None]  # by pod uid; None: nobody counts what is sent to it
+
+
+def unmetered(_: str) -> Meter | None:
+    return None
+
+
+def endpoints(replicas: Iterable[Replica], served_name: str, meters: Meters = unmetered) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(url=each.url, model=served_name, name=each.pod, meter=meters(each.uid)) for each in replicas)
 
 
 def pause(attempts: int) -> float:

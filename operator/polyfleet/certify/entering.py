@@ -45,6 +45,7 @@ class Entry:
     slots: asyncio.Semaphore
     function: CheckFunction = entry_check.check
     failures: int = 0
+    meters: endpoints.Meters = endpoints.unmetered
     passed: bool | None = None
 
     async def once(self) -> None:
@@ -75,7 +76,7 @@ class Entry:
         policy = endpoints.policy(item)
         record, _ = await self.store.record(item.record)
         golden = [await self.store.golden(source) for source in item.golden]
-        (endpoint,) = endpoints.endpoints((item.replica,), item.served_name)
+        (endpoint,) = endpoints.endpoints((item.replica,), item.served_name, self.meters)
         async with asyncio.timeout(self.deadline_s):
             outcome = await self.function(endpoint, record, policy, golden or record.sets, clock=self.clock, now=self.now())
         return outcome.passed, outcome.message

@@ -77,6 +77,7 @@ class Run:
     stored: Callable[[], Mapping[str, Any]]
     slots: asyncio.Semaphore
     function: CertifyFunction = checker.certify
+    meters: endpoints.Meters = endpoints.unmetered
     pause: float = 0.0  # until the next attempt, as the last one left it
     _saved: Record | None = None  # the record that the working ConfigMap holds
     _digest: str = ""  # of the stored record that is compared with
@@ -123,11 +124,11 @@ class Run:
             log.warning("the record of an interrupted run is gone; it begins anew", extra={"report": self.key})
             state, samples = "", ()
         self._digest = digest
-        reference = endpoints.endpoints(item.reference[:1], item.served_name)
+        reference = endpoints.endpoints(item.reference[:1], item.served_name, self.meters)
         return Job(
             policy=policy,
             golden=_used_sets(golden, record),
-            candidates=endpoints.endpoints(item.replicas, item.served_name),
+            candidates=endpoints.endpoints(item.replicas, item.served_name, self.meters),
             reference=reference[0] if reference else None,
             record=record,
             modalities=item.modalities,

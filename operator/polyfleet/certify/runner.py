@@ -38,7 +38,8 @@ class _Running:
 
 
 class Certifier:
-    """`now` is the wall clock in RFC 3339, `clock` the monotonic one; `mark` wakes the cycle. `certify` and `check` are the checker's."""
+    """`now` is the wall clock in RFC 3339, `clock` the monotonic one; `mark` wakes the cycle. `certify` and `check` are the checker's.
+    `meters`: what counts the requests that are sent to a pod (`polyfleet.load.tally`)."""
 
     def __init__(
         self,
@@ -51,10 +52,12 @@ class Certifier:
         limits: Limits | None = None,
         certify: CertifyFunction = checker.certify,
         check: CheckFunction = entry_check.check,
+        meters: endpoints.Meters = endpoints.unmetered,
     ) -> None:
         self.board = board or Board()
         self._store, self._clock, self._now, self._mark = Store(client), clock, now, mark
         self._limits, self._certify, self._check = limits or Limits(), certify, check
+        self._meters = meters
         self._runs, self._entries = asyncio.Semaphore(self._limits.certifications), asyncio.Semaphore(self._limits.entries)
         self._tasks: dict[Key, _Running] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -136,6 +139,7 @@ class Certifier:
             stored=lambda: self._known(report),
             slots=self._runs,
             function=self._certify,
+            meters=self._meters,
         )
         await run.once()
         self._rests(key, run.pause)
@@ -153,6 +157,7 @@ class Certifier:
             slots=self._entries,
             function=self._check,
             failures=failures,
+            meters=self._meters,
         )
         await entry.once()
         if entry.passed is None:
