@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 
 from autoscaling.signals.page import Found, Series, label, scan
 from autoscaling.signals.vocabulary import Number, Tokens, Vocabulary
@@ -121,11 +121,15 @@ def _number(found: Found, number: Number) -> float | None:
     chosen = next((found[name] for name in number.first if name in found), None)
     if chosen is None:
         return None
-    parts = [chosen, *(found[name] for name in number.plus if name in found)]
-    values = [value for series in parts for value in series.values()]
+    values = list(chosen.values())
+    for name in number.plus:
+        if name in found:
+            values += found[name].values()
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
+    if len(known) == 1:
+        return known[0]
     return max(known) if number.largest else math.fsum(known)
 
 
@@ -168,6 +172,18 @@ def _product(labels: bytes, names: tuple[str, str]) -> float | None:
 _LE = re.compile(rb'(?:^|,)[ \t]*+le="([0-9eE.+-]++|\+?[iI]nf)",?')
 
 
+@lru_cache(maxsize=1 << 13)  # replicas of a model write the same labels, poll after poll
+def _bucket(labels: bytes) -> tuple[bytes, float] | None:
+    """(the other labels, upper bound) of a bucket; None = it is none."""
+    bound = _LE.search(labels)
+    if bound is None:
+        return None
+    try:
+        return labels[: bound.start()] + b"," + labels[bound.end() :], float(bound[1])
+    except ValueError:
+        return None
+
+
 def _histogram(found: Found, family: tuple[str, ...]) -> Histogram | None:
     """The first family that is there, its series added at the bounds that all of them have."""
     name = next((name for name in family if f"{name}_bucket" in found), None)
@@ -175,21 +191,18 @@ def _histogram(found: Found, family: tuple[str, ...]) -> Histogram | None:
         return None
     split: dict[bytes, dict[float, float]] = {}
     for labels, value in found[f"{name}_bucket"].items():
-        bound = _LE.search(labels)
-        if bound is None or value is None:
+        bucket = _bucket(labels)
+        if bucket is None or value is None:
             return None
-        try:
-            split.setdefault(labels[: bound.start()] + b"," + labels[bound.end() :], {})[float(bound[1])] = value
-        except ValueError:
-            return None
+        split.setdefault(bucket[0], {})[bucket[1]] = value
     return _merged(list(split.values()), _number(found, Number((f"{name}_sum",))))
 
 
-def _merged(parts: list[Mapping[float, float]] | list[dict[float, float]], total: float | None) -> Histogram | None:
-    shared = sorted(set(parts[0]).intersection(*parts[1:]))
+def _merged(parts: Sequence[Mapping[float, float]], total: float | None) -> Histogram | None:
+    shared = sorted(set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else parts[0])
     if total is None or len(shared) < 2 or shared[-1] != math.inf:
         return None
-    counts = tuple(math.fsum(part[bound] for part in parts) for bound in shared)
-    if any(low > high for low, high in pairwise(counts)):
+    counts = [parts[0][bound] for bound in shared] if len(parts) == 1 else [math.fsum(part[bound] for part in parts) for bound in shared]
+    if counts != sorted(counts):
         return None
-    return Histogram(tuple(shared), counts, total)
+    return Histogram(tuple(shared), tuple(counts), total)

@@ -56,13 +56,30 @@ def scan(page: bytes, wanted: Scanner) -> Found:
     """Series of every wanted name that is there. Of two with the same labels the first counts, as in Prometheus; where names are written
     with both separators (a relay that repeats them) those with the first one count."""
     found: dict[bytes, dict[str, Series]] = {}
+    series: Series = {}
+    before = None
     for separator, name, rest in wanted.pattern.findall(b"\n" + page):
-        labels, value = _line(rest)
-        found.setdefault(separator, {}).setdefault(name.decode("ascii"), {}).setdefault(labels, value)
+        if before != (separator, name):  # series of a name mostly stand together
+            before = (separator, name)
+            series = found.setdefault(separator, {}).setdefault(name.decode("ascii"), {})
+        labels, value = _plain(rest) or _line(rest)
+        series.setdefault(labels, value)
     for separator in wanted.separators or ("",):
-        if (series := found.get(separator.encode())) is not None:
-            return series
+        if (chosen := found.get(separator.encode())) is not None:
+            return chosen
     return {}
+
+
+def _plain(rest: bytes) -> tuple[bytes, float] | None:
+    """What `_line` gives, for most lines and at half the cost: labels without escapes and braces, a value, nothing behind it."""
+    head, mark, tail = rest.rpartition(b'"} ')
+    if not mark or head[:1] != b"{" or b"}" in head or b"\\" in head or not head.count(b'"') & 1 or b"_" in tail:
+        return None
+    try:
+        value = float(tail)
+    except ValueError:
+        return None
+    return (head[1:] + b'"', value + 0.0) if 0.0 <= value < math.inf else None
 
 
 def _line(rest: bytes) -> tuple[bytes, float | None]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaling.signals import ALIASES, ENGINES, MOST_BYTES, Sticky, Unreadable, names, read
+from autoscaling.signals.page import _line, _plain
 from autoscaling.types import Histogram, Sample
 
 PAGES = Path(__file__).parent / "pages"
@@ -421,3 +422,15 @@ def test_a_large_page_of_one_thing_is_read_in_one_pass(unit: str) -> None:
     text = "vllm:num_requests_waiting 3\nvllm:num_requests_running{" + unit * (500_000 // len(unit)) + "\n"
     found = sample("vllm", text)
     assert (found.waiting, found.running) == (3.0, None)
+
+
+@given(
+    st.text(alphabet='{}" \\,=ab1.e_#-\t', max_size=30),
+    st.sampled_from(["", '"} 5', '"} 5 6', '"} -0', '"} 1_0', '"} nan', '"} 5 # {a="b"} 1']),
+)
+@settings(max_examples=400, deadline=None)
+def test_the_short_way_through_a_line_gives_what_the_long_one_gives(head: str, tail: str) -> None:
+    """Only plain lines take it, and only with the same result."""
+    rest = ("{" + head + tail).encode()
+    short = _plain(rest)
+    assert short is None or short == _line(rest)
