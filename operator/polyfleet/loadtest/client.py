@@ -88,15 +88,18 @@ class Client:
         self._where, self.api, self._http = where, api, http
         self.last_error = ""  # the endpoint's own words of the latest failure, for the report
         self.received = 0  # output tokens of all requests, cut off ones included
+        self.unseen = 0  # what those may have got beyond it, at most
 
     async def send(self, request: Request, record: Record, clock: Clock) -> None:
+        whole = False  # nothing is on its way any more
         try:
             async with asyncio.timeout(self.api.total_s):
                 record.error = await self._stream(request, record, clock)
+                whole = not record.error or record.error.startswith("HTTP ")
         except TimeoutError:
             record.error = "stalled" if record.pieces else "no answer in time"
         except aiohttp.ClientConnectorError as error:
-            record.error = "connection refused"
+            record.error, whole = "connection refused", True
             self.last_error = short(error)
         except (aiohttp.ClientError, OSError) as error:
             record.error = "connection lost"
@@ -106,6 +109,8 @@ class Client:
             self.last_error = str(error)
         finally:
             self.received += record.output_tokens if record.output_tokens is not None else len(record.pieces)
+            if record.output_tokens is None and not whole:
+                self.unseen += max(0, request.max_tokens - len(record.pieces))
 
     async def _stream(self, request: Request, record: Record, clock: Clock) -> str:
         url = self._where.url(self.api.path)

@@ -86,11 +86,12 @@ def _value(series: Mapping[str, list[float]], canonical: str) -> float | None:
 OTHERS = 0.05
 
 
-def foreign(before: Readings | None, after: Readings | None, received: int) -> str:
+def foreign(before: Readings | None, after: Readings | None, received: int, unseen: int = 0) -> str:
     """Why the endpoint's own count of output tokens says that this was not one replica serving only this test ("" = it does not say so).
 
     Above what was received here: somebody else's requests ran, so the rate is not the engine's. Below: the address has several replicas
-    behind it, and what answered /metrics is one of them. 5 % are left for requests that were cut off and for tokens without text.
+    behind it, and what answered /metrics is one of them. 5 % are left for tokens without text. `unseen`: tokens that may have been made for requests that were cut off and did not
+    arrive: the engine runs ahead of a busy client, so in a short test they are more than that.
     """
     if before is None or after is None or before.output_tokens is None or after.output_tokens is None or received <= 0:
         return ""
@@ -98,7 +99,7 @@ def foreign(before: Readings | None, after: Readings | None, received: int) -> s
     if made < 0:
         return "the engine was restarted meanwhile"
     share = made / received
-    if share > 1 + OTHERS:
+    if made > received * (1 + OTHERS) + unseen:
         return f"the engine made {made:.0f} tokens meanwhile, {received} of them for this test: somebody else used it"
     if share < 1 - OTHERS:
         return f"the engine behind /metrics made {made:.0f} of the {received} tokens: the address has more than one replica behind it"

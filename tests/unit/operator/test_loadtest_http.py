@@ -56,6 +56,37 @@ def test_tokens_and_usage_of_a_stream_that_comes_in_odd_pieces() -> None:
     assert (record.error, len(record.pieces), record.input_tokens, record.output_tokens) == ("", 3, 3, 4)
 
 
+def test_what_a_request_that_was_cut_off_may_have_got_is_told() -> None:
+    """One of four tokens has arrived when the test ends; the engine may have made the other three."""
+
+    async def main() -> tuple[int, int]:
+        arrived = asyncio.Event()
+
+        async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            response = await stream(request)
+            await response.write(chunk("a"))
+            await asyncio.Event().wait()
+            return response
+
+        async with serving(answer) as base:
+            where = client.Where(base)
+            async with client.session(where, 2) as http:
+                sender = client.Client(where, client.Api("org/m"), http)
+                record = Record(0, 0.0, 0.0)
+
+                def clock() -> float:
+                    asyncio.get_running_loop().call_soon(arrived.set)  # after the piece that it is asked for
+                    return 0.0
+
+                task = asyncio.ensure_future(sender.send(ASK, record, clock))
+                await arrived.wait()
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                return sender.received, sender.unseen
+
+    assert asyncio.run(main()) == (1, 3)
+
+
 async def _silent(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     response = await stream(request)
     await response.write(chunk("a"))

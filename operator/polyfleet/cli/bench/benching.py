@@ -84,7 +84,7 @@ async def _bench(chosen: argparse.Namespace, asked: Asked, out: TextIO, err: Tex
         after = await identify.scrape(session, place.where)
     if outcome.stop is Stop.ERRORS and sender.last_error:
         outcome = replace(outcome, why=f"{outcome.why}: {sender.last_error}")
-    disturbed = foreign(before, after, sender.received)
+    disturbed = foreign(before, after, sender.received, sender.unseen)
     entries = [] if disturbed else _entries(subject, outcome, asked, today())
     if disturbed:
         notes.append(f"no entry: {disturbed}")
