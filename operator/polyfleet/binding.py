@@ -65,7 +65,7 @@ def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start], tr
     more replicas, the earlier one that may takes the start; but one start is the candidate of `trial`.
     """
     own = [start for start in starts if start.model == view.key]
-    gaps = {} if view.hold or not own else _gaps(view)
+    gaps = _gaps(view) if own else {}
     found: list[Home] = []
     for start in own:
         pool = pools[start.cell]
@@ -73,7 +73,7 @@ def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start], tr
         if trial is not None and trial.takes(start.option, pool):
             child, trial = None, None
         elif view.hold:
-            child = view.stored_child(start.option, pool)
+            child = _gap_of_held(view, gaps, start.option, pool) or view.stored_child(start.option, pool)
         else:
             child = _gap(view, gaps, start.option, pool, rendered) or view.earlier_child(start.option, pool)
         if child is not None:
@@ -84,9 +84,19 @@ def homes(view: ModelView, pools: Mapping[str, str], starts: Sequence[Start], tr
 
 
 def _gaps(view: ModelView) -> dict[str, int]:
-    """Replicas that each outdated child asks for and does not have: neither staying nor leaving by our own word."""
+    """Replicas that each outdated child (of a held model: each child) asks for and does not have: neither staying nor leaving by our own
+    word."""
     there: Counter[str] = Counter(item.child.name for item in standings(view) if not item.pod.deleting)
-    return {c.name: c.deployment.replicas - there[c.name] for c in view.children if c.name in view.outdated and not c.deployment.deleting}
+    asked = (c for c in view.children if (view.hold or c.name in view.outdated) and not c.deployment.deleting)
+    return {child.name: child.deployment.replicas - there[child.name] for child in asked}
+
+
+def _gap_of_held(view: ModelView, gaps: dict[str, int], option: str, pool: str) -> Child | None:
+    """The child that lost the replica: a model that is paused in the middle of a rollout has one for each revision."""
+    fits = [child for child in view.children if (child.option, child.pool) == (option, pool) and gaps.get(child.name, 0) > 0]
+    if fits:
+        gaps[fits[0].name] -= 1
+    return fits[0] if fits else None
 
 
 def _gap(view: ModelView, gaps: dict[str, int], option: str, pool: str, wanted: Rendered | None) -> Child | None:

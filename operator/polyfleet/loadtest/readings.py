@@ -90,8 +90,8 @@ def foreign(before: Readings | None, after: Readings | None, received: int, unse
     """Why the endpoint's own count of output tokens says that this was not one replica serving only this test ("" = it does not say so).
 
     Above what was received here: somebody else's requests ran, so the rate is not the engine's. Below: the address has several replicas
-    behind it, and what answered /metrics is one of them. 5 % are left for tokens without text. `unseen`: tokens that may have been made for requests that were cut off and did not
-    arrive: the engine runs ahead of a busy client, so in a short test they are more than that.
+    behind it, and what answered /metrics is one of them. 5 % are left for tokens without text. `unseen`: tokens that may have been made
+    for requests that were cut off and did not arrive: an engine runs ahead of a busy client, so in a short test they are more than that.
     """
     if before is None or after is None or before.output_tokens is None or after.output_tokens is None or received <= 0:
         return ""

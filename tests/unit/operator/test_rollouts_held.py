@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from polyfleet import naming
 from polyfleet.state import CustomState, NodeState
 
@@ -161,6 +162,32 @@ def test_where_all_hardware_is_blocked_the_old_version_goes_on() -> None:
     ready = c.row("a", "Ready")
     assert ready[:2] == ("True", "Ready")
     assert ready[2].startswith("1 of 1 replicas serve; RolledBack: sandbox-")
+
+
+# ---- a pause
+
+
+@GATES
+@pytest.mark.parametrize("lost", [V1, V2])
+def test_what_dies_in_a_pause_is_replaced_as_it_was(policy: CustomState, lost: str) -> None:
+    """Replicas of both revisions serve when the rollout is paused; one of them dies. It comes back with its own revision, and there are
+    never more than before."""
+    c = settled([model("a", 4, 1, rollout={"maxUnavailable": 1})], [node("n1", 4)], policy)
+    c.spec("a", runtime=runtime(V2, 1))
+    c.until(lambda: c.revisions("a").get(V2, 0) == 2)
+    c.spec("a", paused=True)
+    c.turns(4)
+    before = c.revisions("a")
+    assert (set(before), sum(before.values()), len(c.of("a"))) == ({V1, V2}, 4, 4)
+    del c.pods[c.of("a", lost)[0].name]
+    most = 0
+    for _ in range(6):
+        c.turn()
+        most = max(most, len(c.of("a")))
+    assert (c.revisions("a"), most) == (before, 4)
+    status, reason, message = c.row("a", "Promoted")
+    assert (status, reason) == ("False", "Paused")
+    assert message == f"{before[V2]} of 4 replicas serve with the wanted revision, {before[V1]} run what was wanted before; spec.paused is true"
 
 
 # ---- one thing is said once
