@@ -10,7 +10,7 @@ report(observed, inputs, plan, now=..., refusals=...)       # statuses and event
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,11 +107,12 @@ def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, whol
             instead = own.union(whole.instead.get(item.pod.uid, ()))
             patches.extend([] if item.pod.deleting else drain(item, tuple(sorted(instead)), now))
         elif not item.pod.deleting:
-            patches.extend(_traffic(inputs, view, item))
+            patches.extend(_traffic(inputs, view, item, leaving))
     return Actions(tuple(deletes), tuple(applies), tuple(patches))
 
 
-def _traffic(inputs: Inputs, view: ModelView, item: Standing) -> list[PodPatch]:
+def _traffic(inputs: Inputs, view: ModelView, item: Standing, leaving: Collection[str]) -> list[PodPatch]:
+    """`leaving`: uids of replicas that begin to leave in this very cycle."""
     if item.leaving:
         return withdraw(item)
     if item.pod.node and (verdict := hardware.verify(inputs.fleet, item)).wrong:
@@ -124,18 +125,19 @@ def _traffic(inputs: Inputs, view: ModelView, item: Standing) -> list[PodPatch]:
         return [*label, *admit(inputs.fleet, item)]
     if not stand.serves:
         return [*label, *hold_back(item, stand)]
-    if stand.state in (State.REFUSED, State.BLOCKED) and _others_serve(view, item, stand):
+    if stand.state in (State.REFUSED, State.BLOCKED) and _others_serve(view, stand, leaving):
         return [*label, *expel(item, stand)]
     return label
 
 
-def _others_serve(view: ModelView, item: Standing, stand: PodStand) -> bool:
+def _others_serve(view: ModelView, stand: PodStand, leaving: Collection[str]) -> bool:
     """Whether a serving replica that answers wrongly can be spared. One bad replica: any good one is better than wrong answers. A whole
     pair: as many good ones as the rollout's availability asks for."""
     good = 0
     for other in standings(view):
         beside = view.clearance.of(other.pod)
-        good += other.serving and not other.leaving and beside is not None and beside.state in (State.CLEARED, State.FROZEN)
+        stays = other.serving and not other.leaving and other.pod.uid not in leaving
+        good += stays and beside is not None and beside.state in (State.CLEARED, State.FROZEN)
     if stand.state is State.REFUSED or view.spec is None:
         return good > 0
     return good >= max(1, view.target - rollout.max_unavailable(view.spec, view.target))

@@ -19,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from placement.types import Outcome, Plan
-from polyfleet import rollout
+from polyfleet import revisions, rollout
 from polyfleet.binding import Slot
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.snapshot import Standing, standings
@@ -86,17 +86,24 @@ def _drainable(plan: Plan, view: ModelView, items: tuple[Standing, ...], victims
         not item.serving and not item.leaving and item.pod.uid not in leaving for item in items
     )
     serving = sum(1 for item in items if item.serving and not item.leaving)
-    floor = _floor(plan, view)
+    floor, last = _floor(plan, view), _last(view)
     drain: list[Standing] = []
     held: list[str] = []
     for item in victims:
         must_wait = item.pod.uid in view.superseded or coming
-        if not item.serving or item.pod.uid in needed or not must_wait or serving - 1 >= floor:
+        # Whatever may be unavailable in a rollout: what must not serve is still better than nothing, until something else is up.
+        least = max(floor, last) if revisions.must_go(view, item) else floor
+        if not item.serving or item.pod.uid in needed or not must_wait or serving - 1 >= least:
             drain.append(item)
             serving -= item.serving
         else:
             held.append(item.pod.uid)
     return drain, held
+
+
+def _last(view: ModelView) -> int:
+    """Serving replicas that a Block leaves, where nobody said that there may be none for a while."""
+    return 0 if view.spec is None or view.spec.rollout.allow_downtime else min(1, view.target)
 
 
 def _floor(plan: Plan, view: ModelView) -> int:

@@ -63,7 +63,9 @@ def judge(
     if serving < planned:
         return Judged(ROW, FALSE, IN_PROGRESS, wanted)
     done = wanted if planned else "no replicas are wanted"
-    unused = [f"not used: {text}" for text in accuracy.blocked(view)[:_MOST]]
+    used = {item.child.profile for item in staying if item.serving}
+    unused = [f"not used: {text}" for text in accuracy.blocked(view, {pair.profile for pair in accuracy.used(view)} - used)[:_MOST]]
+    unused += [f"it must not, and goes on until others can: {text}" for text in accuracy.blocked(view, used)[:_MOST]]
     return Judged(ROW, TRUE, "Promoted", "; ".join([done, *unused]))
 
 

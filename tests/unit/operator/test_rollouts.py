@@ -164,6 +164,36 @@ def test_a_late_block_goes_back_without_losing_capacity(size: int, devices: tupl
     assert "RolledBack" in c.notes
 
 
+def test_a_third_revision_during_a_rollback_costs_no_capacity_either() -> None:
+    """Five on five devices, maxUnavailable 1: what leaves for the third revision and what the Block takes out of traffic are one count."""
+    c = mostly_replaced(5, (5,), maxUnavailable=1)
+    c.rejudge(V2, "Block")
+    c.turns(2)
+    c.spec("a", runtime=runtime(V3, 1))
+    c.until(lambda: c.revisions("a") == {V3: 5})
+    assert c.least["a"] == 4
+
+
+def test_a_block_leaves_the_last_capacity_though_all_may_be_unavailable() -> None:
+    """One replica of each revision; that of v1 is down and v2 is blocked. Until a replica of v1 is up again, v2 is all that answers."""
+    c = settled([model("a", 2, 1)], [node("n1", 8)], REQUIRED)
+    c.spec("a", runtime=runtime(V2, 1))
+    c.until(lambda: c.revisions("a") == {V1: 1, V2: 1} or c.revisions("a") == {V1: 1, V2: 2})
+    c.spec("a", paused=True)
+    c.turns(3)
+    c.sick = {pod.name for pod in c.of("a", V1)}
+    c.turn()
+    assert set(c.revisions("a")) == {V2}
+    c.least.clear()
+    c.rejudge(V2, "Block")
+    c.spec("a", paused=False, rollout={"maxUnavailable": "100%"})
+    c.turns(4)
+    assert c.least["a"] >= 1
+    c.sick.clear()
+    c.until(lambda: c.revisions("a") == {V1: 2})
+    assert c.least["a"] >= 1
+
+
 def test_without_auto_rollback_the_blocked_ones_stay_as_capacity() -> None:
     """Nothing leaves and nothing is added; the status says what would help."""
     c = mostly_replaced(6, (8, 8), autoRollback=False)

@@ -187,7 +187,10 @@ def test_what_dies_in_a_pause_is_replaced_as_it_was(policy: CustomState, lost: s
     assert (c.revisions("a"), most) == (before, 4)
     status, reason, message = c.row("a", "Promoted")
     assert (status, reason) == ("False", "Paused")
-    assert message == f"{before[V2]} of 4 replicas serve with the wanted revision, {before[V1]} run what was wanted before; spec.paused is true"
+    assert (
+        message
+        == f"{before[V2]} of 4 replicas serve with the wanted revision, {before[V1]} run what was wanted before; spec.paused is true"
+    )
 
 
 # ---- one thing is said once
