@@ -88,7 +88,7 @@ def wanted(observed: Observed, inputs: Inputs, *, now: str, namespace: str = "")
         groups = _groups(inputs, view)
         applies += _missing(asked, groups, there)
         certify += _certify(asked, groups, now)
-        enter += _enter(asked, groups) if view.clearance.required else []
+        enter += _enter(asked, groups)
         deletes += _outdated(view, groups)
         serving = (group.report for group in groups if group.report is not None and group.serves and group.report.promoted)
         waits += [left for report in serving if (left := _left(asked.settings, report, now))]
@@ -349,7 +349,8 @@ def _enter(asked: _Setting, groups: Sequence[_Group]) -> list[Enter]:
             continue
         pair = group.pair
         for member in group.members:
-            if member.state is not State.ENTRY:
+            # A gate that only observes lets everybody in at once, and checks and tells all the same.
+            if member.state is not State.ENTRY and (view.clearance.required or _entered(group.report, member.replica)):
                 continue
             found.append(
                 Enter(
@@ -367,6 +368,12 @@ def _enter(asked: _Setting, groups: Sequence[_Group]) -> list[Enter]:
                 )
             )
     return found
+
+
+def _entered(report: ReportView, replica: Replica) -> bool:
+    """Whether the entry check of this very container is done."""
+    found = report.entered.get(replica.pod)
+    return found is not None and found.container == replica.container and found.passed is not None
 
 
 # ---- what the reports say

@@ -299,6 +299,23 @@ def test_observe_checks_and_holds_nobody_back() -> None:
     assert len(w.checks().work.certify) == 1
 
 
+def test_observe_makes_the_entry_check_too_and_takes_nobodys_traffic() -> None:
+    """Interface.md §3.7: it scores and reports. The check is made once for each container; one that fails is told and goes on serving."""
+    w = world(1, gate="Observe")
+    w.turn()
+    w.with_reports()
+    (pod,), (report,) = w.pods, w.reports
+    w.serve(pod.name)
+    assert w.checks().work.enter == ()  # nothing to hold it against yet
+    w.told(report.name, **verdict("Promote", "True", "SelfReference", record="m-record"))
+    assert [item.replica.pod for item in w.checks().work.enter] == [pod.name]
+    w.told(report.name, replicas=[passed(pod, "Failed")])
+    assert w.checks().work.enter == ()
+    assert not [p for p in act(w.seen(), *_of(planned(w.seen())[1])).pod_patches if p.kind == "Serving"]
+    w.pods = tuple(replace(p, containers=tuple(replace(c, container_id="containerd://again") for c in p.containers)) for p in w.pods)
+    assert [item.replica.pod for item in w.checks().work.enter] == [pod.name]  # its container restarted
+
+
 def test_an_override_holds_until_it_ends() -> None:
     w = world(replicas=1)
     w.turn()
