@@ -3,6 +3,7 @@ nobody else."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -124,6 +125,18 @@ def test_a_full_fleet_that_may_lose_none_says_why_it_does_not_roll(policy: Custo
     c.spec("a", rollout={"maxUnavailable": 1})
     c.until(lambda: c.revisions("a") == {V2: 4})
     assert c.least["a"] == 3
+
+
+def test_a_shortage_that_is_over_leaves_no_trace() -> None:
+    """OC-063: once it serves, no field says what was missing."""
+    c = Cluster({"a": model("a", 1, 1)}, (node("n1", 1),), b.ungated(), others=(b.holder("x", "n1", b.H100, 1),))
+    c.turns(2)
+    assert c.row("a", "Ready")[:2] == ("False", "DevicesUnavailable")
+    assert c.models["a"].status["shortfall"]["replicas"] == 1
+    c.others = ()
+    c.until(lambda: c.row("a", "Ready")[0] == "True")
+    said = json.dumps(c.models["a"].status)
+    assert not [word for word in ("Unavailable", "largest free", "shortfall", "no place", "creating") if word in said]
 
 
 # ---- no verdict on its own hardware
