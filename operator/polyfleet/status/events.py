@@ -73,7 +73,8 @@ def _planned(inputs: Inputs, plan: Plan, view: ModelView) -> EventNote | None:
     sizes = {pool: {size for other, size in layout if other == pool and size} for pool, _ in layout}
     for pool, known in sizes.items():
         if len(known) == 1 and (pool, "") in layout:  # an earlier revision of the same: no reason to name the pool twice
-            layout[(pool, *known)] += layout.pop((pool, ""))
+            (size,) = known
+            layout[(pool, size)] += layout.pop((pool, ""))
     parts = [f"{count} on {pool}{size}" for (pool, size), count in sorted(layout.items())]
     reason = "PlanChanged" if stops or any(item.serving for item in items) else "Planned"
     head = f"{sum(layout.values()) - candidates} replicas" + (f" and {candidates} under test" if candidates else "")
