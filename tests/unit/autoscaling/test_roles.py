@@ -14,9 +14,10 @@ from autoscaling.types import Demand, Direction, MetricState, Slice, Why
 
 
 def demand(role: Slice, work: float, least: int = 0, *, shrinks: bool = True, why: Why = Why.WITHIN_BAND) -> Demand:
+    state = MetricState.VALUE
     return Demand(
-        "a/m", role, work, (), least, 20, shrinks, 0.0, Direction.HOLD, why, "numbers", MetricState.VALUE, work, work, 0.0, work, 0.0, 0.0, 1.0
-    )  # fmt: skip
+        "a/m", role, work, (), least, 20, shrinks, 0.0, Direction.HOLD, why, "numbers", state, work, work, 0.0, work, 0.0, 0.0, 130.0
+    )
 
 
 def both(p: float, d: float, lowest: float = 0.0, highest: float = inf) -> tuple[float, float]:
