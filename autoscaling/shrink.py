@@ -46,6 +46,9 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
     limit = settings.down_events_per_hour
     if limit is not None and len(memory.downs) >= limit:
         return Shrink(Why.EVENT_BUDGET, f"{len(memory.downs)} times down within the hour, {limit} are allowed")
+    if limit is not None and highest > need.give + seen.stop and base - highest < seen.stop * limit / (limit - len(memory.downs)):
+        # the window empties and more will fit soon: the fewer events are left, the more each must bring
+        return Shrink(Why.EVENT_BUDGET, f"{base - highest:.3g} work/s are too little for one of {limit - len(memory.downs)} events left")
     if wrong:
         return Shrink(Why.SLO_GUARD, wrong)
     return _consolidated(seen, need, highest, base)
