@@ -133,7 +133,7 @@ def _slept(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None) -> C
         return None
     if asleep:
         return Choice(Direction.HOLD, Why.IDLE, "asleep: nobody asks")
-    if seen.clock - memory.began < seen.window or memory.recovering is not None:
+    if seen.clock - memory.began < seen.first or memory.recovering is not None:
         return None
     return Choice(Direction.DOWN, Why.IDLE, f"nobody for {seen.clock - (memory.idle or 0.0):.0f} s", 0.0, counted=False)
 

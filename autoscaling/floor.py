@@ -25,6 +25,8 @@ from autoscaling.policy import (
     FLOOR_MEAN_BINS,
     FLOOR_SCALE,
     FLOOR_STEPS,
+    THIN_BURST,
+    THIN_BURST_MINUTES,
     THIN_MINUTES,
     THIN_MORE,
 )
@@ -117,4 +119,8 @@ def backtest(bins: tuple[float, ...], ttft: float, percentile: float) -> float:
     past = rescaled(bins)
     weights = 0.5 ** (np.arange(n - 1, -1, -1, dtype=np.float64) * (BIN_S / FLOOR_HALF_LIFE_S))
     allowed = (1.0 - percentile / 100.0) * (1.0 - thin)
-    return FLOOR_SCALE * (1.0 + THIN_MORE * thin) * smallest(past, weights, ttft, allowed)
+    least = smallest(past, weights, ttft, allowed)
+    mean = float(past.mean())
+    excess = max(0.0, least - mean)
+    more = THIN_BURST * THIN_BURST_MINUTES / (THIN_BURST_MINUTES + minutes) * min(1.0, excess / mean) if mean > 0.0 else 0.0
+    return FLOOR_SCALE * (1.0 + THIN_MORE * thin) * least + more * excess

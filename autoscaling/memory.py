@@ -98,6 +98,7 @@ def learned(memory: Memory) -> dict[str, object]:
             "ttft": trials.ttft,
             "work": _short(trials.work),
             "seconds": _short(trials.seconds),
+            "square": _short(trials.square),
             "late": [_run(row) for row in table(trials.late)],
             "supplied": [_run(row) for row in table(trials.supplied)],
         }
@@ -221,5 +222,5 @@ def _trials(value: object) -> Trials:
         tables.append(full.tobytes())
     return Trials(
         Trials().queue, tables[0], tables[1], _number(value.get("work"), "trials.work"), _number(value.get("seconds"), "trials.seconds"),
-        _number(value.get("ttft"), "trials.ttft"),
+        _number(value.get("square"), "trials.square"), _number(value.get("ttft"), "trials.ttft"),
     )  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from autoscaling.capacity import missing
 from autoscaling.memory import Memory
 from autoscaling.observe import Seen
-from autoscaling.policy import ASK_SIGMAS, BIN_S, CLEAR_S, FLOOR_HALF_LIFE_S, GIVE_SIGMAS, OLD_BAND
+from autoscaling.policy import ASK_SIGMAS, BIN_S, CLEAR_S, FLOOR_HALF_LIFE_S, GIVE_SIGMAS, OLD_BAND, YOUNG_BINS
 from autoscaling.types import MetricState, Why
 
 
@@ -61,7 +61,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
     following, calm = max(give, low), known.calm
     why = Why.STEP if seen.stepped else Why.NEED_ABOVE_CAPACITY
     if memory.verdict.calm and not targeted and settings.burst_quantile is None and settings.utilization is None:
-        low = memory.verdict.floor
+        low = max(memory.verdict.floor, memory.backtest[0]) if len(memory.bins.done) < YOUNG_BINS else memory.verdict.floor
         ask = give = known.calm
     if low > ask:
         why = Why.BURST_FLOOR

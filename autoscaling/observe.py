@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autoscaling import capacity, floor, level, trials
 from autoscaling.capacity import Supply
 from autoscaling.memory import Memory
-from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FLOOR_EVERY_S, STEP_S, WINDOW_HORIZONS, WINDOW_S
+from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FIRST_HORIZONS, FIRST_S, FLOOR_EVERY_S, FLOOR_YOUNG_BINS, STEP_S, WINDOW_S
 from autoscaling.types import Look, Replica
 from autoscaling.windows import Measured, Windows, measure
 
@@ -24,6 +24,7 @@ class Seen:
     stepped: bool  # the load jumped in this tick
     stop: float  # work/s that the fleet loses with the next replica less
     window: float  # scale-down window, s
+    first: float  # nothing goes down before the load was known for so long, s
 
     @property
     def known(self) -> bool:
@@ -31,9 +32,9 @@ class Seen:
 
 
 def window_of(look: Look, horizon: float) -> float:
-    """The scale-down window in s: as set, else max(180 s, 1.5 horizons)."""
+    """The scale-down window in s: as set, else `WINDOW_S`."""
     set_to = look.settings.down_window_s
-    return set_to if set_to is not None else max(WINDOW_S, WINDOW_HORIZONS * horizon)
+    return set_to if set_to is not None else WINDOW_S
 
 
 def observe(memory: Memory | None, look: Look) -> tuple[Memory, Seen]:
@@ -52,7 +53,9 @@ def observe(memory: Memory | None, look: Look) -> tuple[Memory, Seen]:
     if measured.known:
         memory, stepped = _learn(memory, look, measured, windows, supplied.horizon, window)
     memory = replace(memory, kappas=capacity.learn(memory.kappas, look, measured.parts, windows.mix, measured.seconds))
-    return memory, Seen(look, ordered, supplied, measured, clock, stepped, stop, window)
+    set_to = look.settings.down_window_s
+    first = set_to if set_to is not None else max(FIRST_S, FIRST_HORIZONS * supplied.horizon)
+    return memory, Seen(look, ordered, supplied, measured, clock, stepped, stop, window, first)
 
 
 def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, horizon: float, window: float) -> tuple[Memory, bool]:
@@ -73,7 +76,7 @@ def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, hor
     for _ in range(int((memory.bins.seconds + measured.seconds + 1e-6) // BIN_S)):
         tried = trials.run(tried, bins.done[-1], memory.clock, horizon, window, ttft)
     backtest, verdict = memory.backtest, memory.verdict
-    if memory.clock - backtest[1] >= FLOOR_EVERY_S and bins.done:
+    if memory.clock - backtest[1] >= (FLOOR_EVERY_S if len(bins.done) > FLOOR_YOUNG_BINS else 0.0) and bins.done:
         backtest = (floor.backtest(bins.done, ttft, slo.percentile), memory.clock)
         if tried.seconds > 0.0:
             verdict = trials.verdict(tried, slo.percentile, verdict.calm)

@@ -23,13 +23,14 @@ NOISE_MEAN_S = 60.0  # the mean that the noise is measured against
 NOISE_S = 1100.0  # decay of the variance
 CLIP_SIGMAS = 4.0  # innovations beyond are clipped
 ASK_SIGMAS = 1.1  # grow when level + this > capacity
-GIVE_SIGMAS = 2.1  # to level + this; shrink when the highest of it within the window fits fewer
+GIVE_SIGMAS = 2.0  # to level + this; shrink when the highest of it within the window fits fewer (§4.2b had 2.1; measured: 1 % of the hours)
 
 # --- horizon ----------------------------------------------------------------------------------------------------------------------------
 DEFAULT_TTFT_S = 2.0  # stands in for a goal that is not set
 DEFAULT_COLD_START_S = 240.0  # of options never measured: the cap of the horizon (§4.2)
-WINDOW_S = 180.0  # least scale-down window (§4.2)
-WINDOW_HORIZONS = 1.5
+WINDOW_S = 95.0  # scale-down window (§4.2b); 180 s or 1.5 horizons cost 2 to 4 % of the hours of `ramp5` and save no event
+FIRST_S = 180.0  # the first window, and the one after an outage, is longer (§4.2): the longer of this and
+FIRST_HORIZONS = 1.5  # so many horizons
 
 # --- requests ---------------------------------------------------------------------------------------------------------------------------
 PRIOR_REQUESTS = 5.0  # weight of earlier means against requests seen
@@ -39,13 +40,16 @@ FIRST_NOISE_S = 60.0  # what that guess weighs
 # --- floor by backtest (§4.2b.4) --------------------------------------------------------------------------------------------------------
 FLOOR_BINS = 360  # an hour
 FLOOR_MEAN_BINS = 60  # ten minutes
-FLOOR_LEVEL_S = 1800.0
+FLOOR_LEVEL_S = 600.0  # decay of the level that the past is scaled to; 1,800 s kept the peak of `ramp5` for half an hour after it
 FLOOR_HALF_LIFE_S = 1800.0
 FLOOR_STEPS = 12  # of bisection: 1/4096 of the largest bin
-FLOOR_SCALE = 0.9
-FLOOR_EVERY_S = 60.0  # it is worked out anew so often, s of ticks
-THIN_MINUTES = 10.0
-THIN_MORE = 0.5
+FLOOR_SCALE = 0.6  # of a load that is followed, whose head-room is the band; §4.2b had 0.9, from before standing still was tried
+FLOOR_EVERY_S = 60.0  # it is worked out anew so often, s of ticks; in
+FLOOR_YOUNG_BINS = 60  # the first bins at every tick: the first burst tells more than all before it
+THIN_MINUTES = 1.0  # thin = this / (this + minutes seen)
+THIN_MORE = 0.5  # floor x (1 + this x thin)
+THIN_BURST = 4.0  # of a load of bursts, what exceeds the mean is taken so much larger at first,
+THIN_BURST_MINUTES = 1.5  # for so long: the largest burst of `code×1` is eight times the first
 
 # --- trials of following and standing still on the past ---------------------------------------------------------------------------------
 TRIAL_FIRST = 0.25  # work/s, least capacity of the grid
@@ -53,6 +57,10 @@ TRIAL_STEP = 1.08  # ratio of the grid: a floor is interpolated between values 8
 TRIAL_GRID = 128  # up to 4,400 work/s
 TRIAL_HALF_LIFE_S = 3.0 * 3600.0  # "long memory": hours, so that a burst pattern outlives a quiet hour
 TRIAL_MARGIN = 1.05  # the other family must be cheaper by this before the policy changes over
+BURSTY = 0.5  # only loads whose 10-s work varies by more than this over its mean may stand still: a steady one is served alike by both, and
+BURSTY_STAYS = 0.35  # is then caught by its next trend (`conv×3` 0.22, `ramp5` 0.6 with its ramp, `code×1` 1.7)
+BIN_BURSTS = 0.08  # the floor x (1 + this x that variation) for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins
+YOUNG_BINS = 30  # so long the floor by backtest counts beside the one by trials, which has seen too little
 
 # --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------
 KAPPA_S = 600.0  # decay of the learned correction, s in which requests waited

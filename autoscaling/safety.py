@@ -42,7 +42,7 @@ def blinded(memory: Memory, seen: Seen) -> Memory:
     if memory.blind is not None:
         long = memory.blind.polls >= threshold(seen) and memory.level is not None
         memory = replace(memory, blind=None, recovering=(seen.clock, seen.supply.total) if long else memory.recovering)
-    if memory.recovering is not None and seen.clock - memory.recovering[0] >= seen.window:
+    if memory.recovering is not None and seen.clock - memory.recovering[0] >= seen.first:
         memory = replace(memory, recovering=None)
     return memory
 

@@ -33,9 +33,9 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
         return Shrink(Why.UNKNOWN_STOCK, "the inventory cannot be read, so nothing shrinks")
     if seen.supply.count <= limits.least:
         return Shrink(limits.why, f"at least {limits.least} replicas are due")
-    if memory.recovering is not None or seen.clock - memory.began < seen.window:
+    if memory.recovering is not None or seen.clock - memory.began < seen.first:
         since = seen.clock - (memory.recovering[0] if memory.recovering is not None else memory.began)
-        return Shrink(Why.FIRST_WINDOW, f"the load is known for {since:.0f} of {seen.window:.0f} s")
+        return Shrink(Why.FIRST_WINDOW, f"the load is known for {since:.0f} of {seen.first:.0f} s")
     if measured.fresh < FRESH_SHARE:
         return Shrink(Why.TOO_FEW_FRESH, f"{measured.fresh:.0%} of the replicas were read")
     highest = max((n.give for n in memory.needs if n.clock > seen.clock - seen.window), default=base)

@@ -14,13 +14,24 @@ a cold start, and the floor comes from long memory. The measured cold start deci
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import exp, log
+from dataclasses import dataclass, replace
+from math import exp, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoscaling.policy import BIN_S, THIN_MINUTES, TRIAL_FIRST, TRIAL_GRID, TRIAL_HALF_LIFE_S, TRIAL_MARGIN, TRIAL_STEP
+from autoscaling.policy import (
+    BIN_BURSTS,
+    BIN_S,
+    BURSTY,
+    BURSTY_STAYS,
+    THIN_MINUTES,
+    TRIAL_FIRST,
+    TRIAL_GRID,
+    TRIAL_HALF_LIFE_S,
+    TRIAL_MARGIN,
+    TRIAL_STEP,
+)
 
 Array = NDArray[np.float64]
 GRID: Array = TRIAL_FIRST * TRIAL_STEP ** np.arange(TRIAL_GRID, dtype=np.float64)
@@ -38,6 +49,7 @@ class Trials:
     supplied: bytes = _NONE  # decayed sum of capacity x seconds
     work: float = 0.0  # decayed sum of all work
     seconds: float = 0.0  # decayed sum of seconds
+    square: float = 0.0  # decayed sum of (arrivals)^2 x seconds
     ttft: float = 0.0  # the goal that `late` is of
     asked: tuple[tuple[float, float, float], ...] = ()
 
@@ -59,7 +71,7 @@ def table(data: bytes) -> Array:
 def ask(trials: Trials, clock: float, following: float, calm: float, reach: float) -> Trials:
     """Note what the two families ask for now; `reach` is how far back it matters, s."""
     kept = tuple(entry for entry in trials.asked if entry[0] >= clock - reach)
-    return Trials(trials.queue, trials.late, trials.supplied, trials.work, trials.seconds, trials.ttft, (*kept, (clock, following, calm)))
+    return replace(trials, asked=(*kept, (clock, following, calm)))
 
 
 def run(trials: Trials, arrivals: float, clock: float, horizon: float, window: float, ttft: float) -> Trials:
@@ -72,10 +84,10 @@ def run(trials: Trials, arrivals: float, clock: float, horizon: float, window: f
     keep = 0.5 ** (BIN_S / TRIAL_HALF_LIFE_S)
     if trials.ttft == ttft:
         queue, late, supplied = table(trials.queue), table(trials.late) * keep, table(trials.supplied) * keep
-        work, seconds = trials.work * keep, trials.seconds * keep
+        work, seconds, square = trials.work * keep, trials.seconds * keep, trials.square * keep
     else:
         queue = late = supplied = table(_NONE)
-        work = seconds = 0.0
+        work = seconds = square = 0.0
     end = queue + (arrivals - capacity) * BIN_S
     limit = capacity * ttft
     top, bottom = np.maximum(queue, end), np.minimum(queue, end)
@@ -86,6 +98,7 @@ def run(trials: Trials, arrivals: float, clock: float, horizon: float, window: f
         (supplied + capacity * BIN_S).tobytes(),
         work + arrivals * BIN_S,
         seconds + BIN_S,
+        square + arrivals * arrivals * BIN_S,
         ttft,
         trials.asked,
     )
@@ -103,8 +116,11 @@ def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
     _, cost_0 = _least(share[0], cost[0], allowed)
     floor_1, cost_1 = _least(share[1], cost[1], allowed)
     margin = TRIAL_MARGIN if not before else 1.0 / TRIAL_MARGIN
-    stands = floor_1 > trials.work / trials.seconds  # below the mean it would not stand still, but follow without head-room
-    return Verdict(floor_1, stands and cost_1 * margin < cost_0, cost_0, cost_1)
+    mean = trials.work / trials.seconds
+    variation = sqrt(max(0.0, trials.square / trials.seconds - mean * mean)) / mean
+    bursty = floor_1 > mean and variation > (BURSTY_STAYS if before else BURSTY)
+    floor_1 *= 1.0 + BIN_BURSTS * variation
+    return Verdict(floor_1, bursty and cost_1 * margin < cost_0, cost_0, cost_1)
 
 
 def _least(share: Array, cost: Array, allowed: float) -> tuple[float, float]:

@@ -106,8 +106,8 @@ def test_a_lasting_step_is_no_burst_on_either_side() -> None:
 
 
 def test_the_floor_of_a_steady_hour() -> None:
-    """thin = 10 / 70; 0.9 x (1 + 0.5 / 7) x 6; a fluid queue of a steady load needs the load itself."""
-    assert floor.backtest((6.0,) * 360, 2.0, 95.0) == pytest.approx(0.9 * (1.0 + 0.5 / 7.0) * 6.0, rel=1e-3)
+    """thin = 1 / 61; 0.6 x (1 + 0.5 / 61) x 6; a fluid queue of a steady load needs the load itself."""
+    assert floor.backtest((6.0,) * 360, 2.0, 95.0) == pytest.approx(0.6 * (1.0 + 0.5 / 61.0) * 6.0, rel=1e-3)
 
 
 def test_bins_hold_work_whatever_the_tick() -> None:
