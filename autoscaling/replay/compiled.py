@@ -57,3 +57,25 @@ def records(kind: type, whole_names: Sequence[str], float_names: Sequence[str], 
         for name in (*whole_names, *float_names):
             setattr(record, name, 0)
     return found
+
+
+def column(table: Any, name: str, number: int) -> list[Any]:
+    """One field of the first `number` records, as plain values."""
+    if COMPILED:
+        found: list[Any] = table[name][:number].tolist()
+        return found
+    return [getattr(record, name) for record in table[:number]]
+
+
+def values(table: Any, place: int, names: Sequence[str]) -> tuple[Any, ...]:
+    """All fields of one record, as plain values in the order of `names`, which is that of `records`."""
+    if COMPILED:
+        found: tuple[Any, ...] = table[place].item()
+        return found
+    record = table[place]
+    return tuple(getattr(record, name) for name in names)
+
+
+def plain(row: Any) -> list[Any]:
+    """A row, or a part of it, as plain values."""
+    return row.tolist() if COMPILED else list(row)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
-from autoscaling.replay.compiled import floats, records, whole
+from autoscaling.replay.compiled import column, floats, plain, records, values, whole
 from autoscaling.replay.engine import (
     BOUNDS,
     BUCKETS,
@@ -40,6 +43,8 @@ from autoscaling.types import Gateway, Histogram, ReplicaState, Sample
 
 _PHASES = {LOADING: ReplicaState.LOADING, READY: ReplicaState.READY, DRAINING: ReplicaState.DRAINING}
 _ENDS = (*BOUNDS, math.inf)
+_FIELDS = (*WHOLE, *FLOAT)
+_Read: Any = namedtuple("_Read", _FIELDS)  # the fields of the engine's record
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class Fleet:
         self._prompts = np.concatenate(([0], np.cumsum(load.prompt)))
         self._options = [Option()] * slots
         self._names = [""] * slots
-        self._since = [0.0] * slots
+        self._since = [0.0] * slots  # when it began to drain
+        self._ready = [0.0] * slots
         self._serial = 0
         self.state = State(
             floats(load.arrival), whole(load.prompt), whole(load.output), floats(self.requests, -1.0), whole(self.requests, -1),
@@ -117,7 +123,7 @@ class Fleet:
         s, option = self.state, option or Option()
         slot = next(place for place, record in enumerate(s.slots) if record.phase == FREE)
         self._serial += 1
-        self._names[slot], self._options[slot], self._since[slot] = f"r{self._serial:05d}", option, now
+        self._names[slot], self._options[slot], self._ready[slot] = f"r{self._serial:05d}", option, ready_at
         s.counts[USED] = max(int(s.counts[USED]), slot + 1)
         record = s.slots[slot]
         for name in (*WHOLE, *FLOAT):
@@ -147,8 +153,11 @@ class Fleet:
             return
         s.slots[slot].phase, s.load[slot], self._since[slot] = DRAINING, math.inf, now
 
+    def _phases(self) -> list[int]:
+        return column(self.state.slots, "phase", int(self.state.counts[USED]))
+
     def _in(self, phase: int) -> list[int]:
-        return [slot for slot, record in enumerate(self.state.slots) if record.phase == phase]
+        return [slot for slot, found in enumerate(self._phases()) if found == phase]
 
     @property
     def size(self) -> int:
@@ -172,38 +181,32 @@ class Fleet:
 
     def seen(self, now: float) -> tuple[Seen, ...]:
         found = []
-        for slot, record in enumerate(self.state.slots):
-            if record.phase != FREE:
-                state = _PHASES[int(record.phase)]
-                since = float(record.created)
-                sample = None if state is ReplicaState.LOADING else self._sample(slot, now)
-                found.append(Seen(self._names[slot], self._options[slot], state, since, self._since[slot], sample))
+        for slot, phase in enumerate(self._phases()):
+            if phase != FREE:
+                state = _PHASES[phase]
+                record = _Read(*values(self.state.slots, slot, _FIELDS))
+                sample = None if state is ReplicaState.LOADING else self._sample(slot, record, now)
+                since = self._since[slot] if state is ReplicaState.DRAINING else record.created if sample is None else self._ready[slot]
+                found.append(Seen(self._names[slot], self._options[slot], state, record.created, since, sample))
         return tuple(found)
 
-    def _sample(self, slot: int, now: float) -> Sample:
-        s = self.state
-        r = s.slots[slot]
-        kind, decoding = int(r.kind), int(r.decoding)
+    def _sample(self, slot: int, r: Any, now: float) -> Sample:
         made = 0  # iterations of the present run that are over
-        if kind in (DECODING, PREFILLING):
-            made = max(0, min(int((now - r.start) / r.step + 1e-9), int(r.count)))
-        generated = decoding * (int(r.iteration) + made + 1) - int(r.begun)
-        filling = int(r.filling)
-        filled = int(s.prompt[filling]) - int(r.rest) if filling >= 0 else 0
-        counts, total = [], 0
-        for place in range(slot * BUCKETS, (slot + 1) * BUCKETS):
-            total += int(s.histogram[place])
-            counts.append(float(total))
+        if r.kind in (DECODING, PREFILLING):
+            made = max(0, min(int((now - r.start) / r.step + 1e-9), r.count))
+        generated = r.decoding * (r.iteration + made + 1) - r.begun
+        filled = int(self.state.prompt[r.filling]) - r.rest if r.filling >= 0 else 0
+        counts = accumulate(map(float, plain(self.state.histogram[slot * BUCKETS : (slot + 1) * BUCKETS])))
         # Output of completed requests is a sum of what was generated, so the two parts are one counter that never goes back.
         return Sample(
             now,
             arrived=float(r.came),
             finished=float(r.went),
-            running=float(decoding + (filling >= 0)),
+            running=float(r.decoding + (r.filling >= 0)),
             waiting=float(r.queued),
             prompt_tokens=float(r.prompts),
             output_tokens=float(r.outputs + generated),
-            kv_used=min(1.0, (int(r.inside) + generated + filled) / int(r.room)),
+            kv_used=min(1.0, (r.inside + generated + filled) / r.room),
             kv_capacity=float(r.room),
             ttft=Histogram(_ENDS, tuple(counts), float(r.latency)),
         )

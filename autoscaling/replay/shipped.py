@@ -1,0 +1,92 @@
+"""The shipped `autoscaling.decide.decide` as a policy of the replay: views in, `Look`s out, and the demand turned into a size.
+
+It sees what the operator would: the counters that engines publish, states and ages of replicas, the P90 of cold starts; never the output
+of an unfinished request. `gateway` adds the counters of a gateway in front, which knows a prompt when it arrives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+
+from autoscaling.decide import decide
+from autoscaling.memory import Memory, learned, restore
+from autoscaling.replay.fleet import Seen, View
+from autoscaling.replay.harness import SPREAD
+from autoscaling.replay.loads import COSTS
+from autoscaling.types import Direction, Look, Replica, ReplicaState, Settings, Slo
+
+EPOCH_S = 1_700_000_000.0  # when a replay begins, by the policy's clock
+GOALS = {"conv3": Slo(2.0, None, 98.5), "ramp10h": Slo(2.0, None, 98.5), "series14": Slo(2.0, None, 98.0), "code1": Slo(10.0, None, 95.0)}
+P90 = 1.0 - SPREAD + 0.9 * 2.0 * SPREAD  # of a uniform cold start, over its mean
+
+
+@dataclass(slots=True)
+class Shipped:
+    """One model. `learned_before`: what an earlier run learned (`after`), as the operator would read it back; None = no knowledge.
+    `began`: the clock at the start of the load, s since 1970."""
+
+    slo: Slo
+    cold_start_s: float
+    gateway: bool = False
+    learned_before: str | None = None
+    began: float = EPOCH_S
+    tick_s: float = 10.0
+    reason: str = ""
+    message: str = ""
+    memory: Memory | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.learned_before is not None:
+            self.memory = restore(json.loads(self.learned_before), self.began)
+
+    def __call__(self, view: View) -> int:
+        decision = decide(self.memory, self.look(view))
+        if not isinstance(decision.memory, Memory):
+            raise TypeError(f"decide returned a memory of {type(decision.memory).__name__}")
+        self.memory = decision.memory
+        demand = decision.demand
+        self.reason, self.message = f"{demand.direction}/{demand.reason}", demand.message
+        if demand.direction is not Direction.HOLD:
+            self.reasons[self.reason] = self.reasons.get(self.reason, 0) + 1
+        size = math.ceil(demand.work_per_s - 1e-9)
+        if not demand.may_shrink:
+            size = max(size, view.size)
+        return min(max(size, demand.min_replicas), demand.max_replicas)
+
+    def look(self, view: View) -> Look:
+        now = self.began + view.now
+        start = P90 * self.cold_start_s
+        gateway = None
+        if self.gateway and view.gateway is not None:
+            seen = view.gateway
+            gateway = replace(seen, at=self.began + seen.at)
+        return Look(
+            now,
+            "replay/model",
+            Settings(min_replicas=view.least, max_replicas=view.most, slo=self.slo, tick_s=self.tick_s),
+            COSTS,
+            tuple(self._replica(seen, start) for seen in view.replicas),
+            gateway,
+            start_s=(("reference", start),),
+        )
+
+    def _replica(self, seen: Seen, start: float) -> Replica:
+        sample = None if seen.sample is None else replace(seen.sample, at=self.began + seen.sample.at)
+        return Replica(
+            seen.id,
+            seen.option.name,
+            seen.state,
+            seen.option.speed,
+            self.began + seen.since,
+            self.began + seen.created + start if seen.state is ReplicaState.LOADING else None,
+            sample,
+            seen.failed,
+            seen.option.hourly_cost,
+        )
+
+    def after(self) -> str:
+        """What it has learned, as it would be written."""
+        return json.dumps(learned(self.memory)) if self.memory is not None else "{}"
