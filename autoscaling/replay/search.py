@@ -71,14 +71,14 @@ class Search:
 
     def _bracket(self, bin_s: float, guess: float, attainment: float) -> tuple[float, float]:
         """Two utilisations: the lower reaches the attainment, the higher does not, if there are such."""
-        use = guess
+        use, step = guess, USE_STEP
         if self.clairvoyant_point(bin_s, use).attainment >= attainment:
-            while use < USE_RANGE[1] and self.clairvoyant_point(bin_s, use + USE_STEP).attainment >= attainment:
-                use += USE_STEP
-            return use, use + USE_STEP
-        while use > USE_RANGE[0] + USE_STEP and self.clairvoyant_point(bin_s, use - USE_STEP).attainment < attainment:
-            use -= USE_STEP
-        return use - USE_STEP, use
+            while (above := min(use + step, USE_RANGE[1])) > use and self.clairvoyant_point(bin_s, above).attainment >= attainment:
+                use, step = above, 2.0 * step
+            return use, above
+        while (below := max(use - step, USE_RANGE[0])) < use and self.clairvoyant_point(bin_s, below).attainment < attainment:
+            use, step = below, 2.0 * step
+        return below, use
 
     def _between(self, bin_s: float, low: float, high: float, attainment: float) -> float:
         found = hours_at(frontier([self.clairvoyant_point(bin_s, low), self.clairvoyant_point(bin_s, high)]), attainment)
