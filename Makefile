@@ -57,7 +57,12 @@ bench-hardware: .venv/.ready ## profiles, inventory, estimator and predictions: 
 	@$(PY) -m bench.hardware.suite $(if $(QUICK),--quick)
 	@$(PY) -m bench.hardware.report
 
+bench-autoscaling: .venv/.ready ## the autoscaler judged by replay: targets, others, docs/benchmarks-autoscaling.md (hours); QUICK=1 a subset
+	@$(PY) -m bench.autoscaling calibrate
+	@$(PY) -m bench.autoscaling suite $(if $(QUICK),--quick)
+	@$(PY) -m bench.autoscaling report
+
 lock: ## re-resolve requirements.lock (no download addresses in it)
 	.venv/bin/uv pip compile -q --no-emit-index-url --no-header --generate-hashes --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
-.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-accuracy bench-placement bench-hardware lock
+.PHONY: help setup demo demo-down lint check test e2e gen verify bench bench-accuracy bench-placement bench-hardware bench-autoscaling lock

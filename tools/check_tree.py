@@ -33,7 +33,14 @@ PATTERNS = (
 )
 SKIP = {".png", ".gz", ".npz", ".ico"}
 # Rooms with so many modules that a missing one would not be noticed: folder -> the README that lists them.
-LISTED = {"placement": "placement/README.md", "placement/_solver": "placement/README.md", "bench/placement": "bench/README.md"}
+LISTED = {
+    "placement": "placement/README.md",
+    "placement/_solver": "placement/README.md",
+    "bench/placement": "bench/README.md",
+    "bench/autoscaling": "bench/README.md",
+    "autoscaling/replay": "autoscaling/README.md",
+    "autoscaling/replay/baselines": "autoscaling/README.md",
+}
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -44,7 +43,7 @@ from autoscaling.types import Gateway, Histogram, ReplicaState, Sample
 _PHASES = {LOADING: ReplicaState.LOADING, READY: ReplicaState.READY, DRAINING: ReplicaState.DRAINING}
 _ENDS = (*BOUNDS, math.inf)
 _FIELDS = (*WHOLE, *FLOAT)
-_Read: Any = namedtuple("_Read", _FIELDS)  # the fields of the engine's record
+_Read: Any = make_dataclass("_Read", _FIELDS, frozen=False, slots=True)  # the fields of the engine's record
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,9 @@ class View:
 class Fleet:
     """Slots of `engine.State`; at most `most` replicas serve or load, and as many again and more may drain."""
 
-    def __init__(self, load: Load, most: int) -> None:
+    def __init__(self, load: Load, most: int, epoch: float = 0.0) -> None:
+        """`epoch`: the clock of stamps at the beginning of the load, s."""
+        self.epoch = epoch
         slots = 2 * most + 24
         self.requests = len(load.arrival)
         self._prompts = np.concatenate(([0], np.cumsum(load.prompt)))
@@ -174,7 +175,7 @@ class Fleet:
         for _ in range(held):
             tokens += int(self.state.prompt[request])
             request = int(self.state.following[request])
-        return Gateway(now, float(arrived), float(self._prompts[arrived]), float(held), float(tokens))
+        return Gateway(self.epoch + now, float(arrived), float(self._prompts[arrived]), float(held), float(tokens))
 
     def told(self) -> tuple[float, float]:
         return float(self.state.counts[DONE]), float(self.state.sums[TOLD])
@@ -199,7 +200,7 @@ class Fleet:
         counts = accumulate(map(float, plain(self.state.histogram[slot * BUCKETS : (slot + 1) * BUCKETS])))
         # Output of completed requests is a sum of what was generated, so the two parts are one counter that never goes back.
         return Sample(
-            now,
+            self.epoch + now,
             arrived=float(r.came),
             finished=float(r.went),
             running=float(r.decoding + (r.filling >= 0)),

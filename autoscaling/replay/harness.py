@@ -84,9 +84,9 @@ class ColdStarts:
         return float(self._seconds * self._dice.uniform(1.0 - SPREAD, 1.0 + SPREAD))
 
 
-def begin(load: Load, start: int, most: int, option: Option | None = None) -> Fleet:
-    """A fleet with `start` ready replicas at 0 s."""
-    fleet = Fleet(load, most)
+def begin(load: Load, start: int, most: int, option: Option | None = None, epoch: float = 0.0) -> Fleet:
+    """A fleet with `start` ready replicas at 0 s, which is `epoch` by the clock of its stamps."""
+    fleet = Fleet(load, most, epoch)
     for _ in range(start):
         fleet.start(0.0, 0.0, option)
     return fleet
@@ -108,7 +108,7 @@ def run(
     """The policy over the whole load. `start` None: the load's own first size, else 1. `record`: keep a line per tick."""
     cold = ColdStarts(cold_start_s, seed)
     wanted = START.get(load.name, 1) if start is None else start
-    fleet = begin(load, wanted, most, option)
+    fleet = begin(load, wanted, most, option, getattr(policy, "began", 0.0))
     events = starts = number = 0
     ticks: list[Tick] = []
     while True:

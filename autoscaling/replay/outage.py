@@ -37,22 +37,26 @@ class Outage:
             gateway = None if view.gateway is None else replace(view.gateway, arrived=0.0, prompt_tokens=0.0, waiting=0.0)
             told: tuple[float, float] | None = (0.0, 0.0)
         elif self.kind is Kind.FLAT:
-            gateway = None if self.gateway is None else replace(self.gateway, at=view.now, waiting=0.0, waiting_prompt_tokens=0.0)
+            gateway = (
+                None
+                if self.gateway is None or view.gateway is None
+                else replace(self.gateway, at=view.gateway.at, waiting=0.0, waiting_prompt_tokens=0.0)
+            )
             told = self.told
         else:
             gateway = told = None
-        return replace(view, replicas=tuple(self._distorted(seen, view.now) for seen in view.replicas), gateway=gateway, told=told)
+        return replace(view, replicas=tuple(self._distorted(seen) for seen in view.replicas), gateway=gateway, told=told)
 
-    def _distorted(self, seen: Seen, now: float) -> Seen:
+    def _distorted(self, seen: Seen) -> Seen:
         if seen.sample is None:
             return seen
         if self.kind is Kind.ZERO:
             return replace(seen, sample=zeroed(seen.sample))
         if self.kind is Kind.FLAT:
             kept = self.last.get(seen.id, zeroed(seen.sample))
-            return replace(seen, sample=replace(kept, at=now, running=0.0, waiting=0.0, kv_used=0.0))
+            return replace(seen, sample=replace(kept, at=seen.sample.at, running=0.0, waiting=0.0, kv_used=0.0))
         if self.kind is Kind.NAN:
-            return replace(seen, sample=Sample(now))
+            return replace(seen, sample=Sample(seen.sample.at))
         # The newest reading stays, whatever its age: it is for the policy to see that it is old.
         why = "HTTP 500" if self.kind is Kind.ERROR else "no series of the engine on its page"
         return replace(seen, sample=self.last.get(seen.id), failed=why)

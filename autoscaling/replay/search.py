@@ -6,19 +6,26 @@ guess and refines the brackets that could win; every run counts for the curve, s
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from autoscaling.replay.harness import LEAST, MOST, Result
+from autoscaling.replay.hints import HINTS
 from autoscaling.replay.loads import Load
 from autoscaling.replay.reference import BINS_S, Point, clairvoyant, frontier, hours_at, static
 
-USE_STEP = 0.05  # of the clairvoyant's utilisation, before refinement
+USE_STEP = 0.02  # of the clairvoyant's utilisation, to both sides of the guess
 USE_RANGE = (0.1, 1.4)
-GUESS_USE = {"conv3": 0.9, "ramp10h": 0.95, "code1": 0.6}
-GUESS_SIZE = {"conv3": 14, "ramp10h": 20, "code1": 9}
-REFINE = 3  # halvings of the best brackets
+FINE = (0.01, 0.041)  # brackets are refined to this: loads of few and of MANY requests
 CLOSE = 1.04  # a bracket that is dearer than the best by more than this is not refined
+LIKELY = (1.25, 1.06)  # bins that the hints call dearer by more than this are not tried: loads of few and of MANY requests
+MANY = 200_000  # requests from which on a second process is worth its start
+GUESS_SIZE = {"conv3": 14, "ramp10h": 20, "code1": 9}
 
 
 @dataclass(slots=True)
@@ -33,16 +40,18 @@ class Search:
     least: int = LEAST
     most: int = MOST
     bins: Sequence[float] = BINS_S
+    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
     runs: dict[tuple[float, float], Result] = field(default_factory=dict)
     sizes: dict[int, Result] = field(default_factory=dict)
 
+    @property
+    def large(self) -> bool:
+        """Whether runs are dear, so that few must do."""
+        return len(self.load.arrival) >= MANY
+
     def clairvoyant_point(self, bin_s: float, use: float) -> Point:
         key = (bin_s, round(use, 4))
-        if key not in self.runs:
-            self.runs[key] = clairvoyant(
-                self.load, bin_s=bin_s, use=key[1], cold_start_s=self.cold_start_s, seed=self.seed, start=self.start, least=self.least,
-                most=self.most,
-            )  # fmt: skip
+        self.measure([key])
         found = self.runs[key]
         return Point(found.attainment(self.within_s), found.replica_hours, f"bins of {bin_s:g} s, use {key[1]:g}")
 
@@ -52,16 +61,15 @@ class Search:
 
     def clairvoyant_hours(self, attainment: float) -> float | None:
         """Least hours for that attainment, by straight lines between the best runs; None if no run reaches it."""
-        guess = GUESS_USE.get(self.load.name, 0.8)
+        chosen = self._promising(attainment)
+        self.measure([(bin_s, round(use + side * USE_STEP, 4)) for bin_s, use in chosen for side in (-1.0, 1.0)])
         brackets = []
-        for bin_s in self.bins:
-            low, high = self._bracket(bin_s, guess, attainment)
+        for bin_s, use in chosen:
+            low, high = self._bracket(bin_s, use, attainment)
             brackets.append((self._between(bin_s, low, high, attainment), bin_s, low, high))
         best = min(brackets)[0]
         for hours, bin_s, low, high in sorted(brackets):
-            if hours > best * CLOSE or high <= low:
-                continue
-            for _ in range(REFINE if hours == best else REFINE - 1):
+            while hours <= best * CLOSE and high - low > FINE[self.large]:
                 middle = (low + high) / 2.0
                 if self.clairvoyant_point(bin_s, middle).attainment >= attainment:
                     low = middle
@@ -69,16 +77,39 @@ class Search:
                     high = middle
         return hours_at(self.curve(), attainment)
 
+    def _promising(self, attainment: float) -> list[tuple[float, float]]:
+        """Bins that may be the best at this attainment, each with its likely utilisation."""
+        known = HINTS.get(self.load.name, {})
+        found = []
+        for bin_s in self.bins:
+            rows = known.get(bin_s)
+            if rows is None:
+                found.append((0.0, bin_s, 0.8))
+                continue
+            uses, attained, hours = (list(column) for column in zip(*reversed(rows), strict=True))
+            use = float(np.interp(attainment, attained, uses))
+            found.append((float(np.interp(-use, [-value for value in uses], hours)), bin_s, use))
+        best = min(found)[0]
+        return [(bin_s, use) for hours, bin_s, use in found if hours <= best * LIKELY[self.large]]
+
+    def measure(self, keys: Sequence[tuple[float, float]]) -> None:
+        """Runs of the clairvoyant that are still missing, on up to `processes` cores."""
+        missing = sorted({key for key in keys if key not in self.runs})
+        settings = [(self.load, key, self.cold_start_s, self.seed, self.start, self.least, self.most) for key in missing]
+        if len(missing) < 2 or not self.large or self.processes < 2:
+            self.runs.update(zip(missing, map(_measured, settings), strict=True))
+            return
+        with ProcessPoolExecutor(min(len(missing), self.processes), multiprocessing.get_context("spawn")) as pool:
+            self.runs.update(zip(missing, pool.map(_measured, settings), strict=True))
+
     def _bracket(self, bin_s: float, guess: float, attainment: float) -> tuple[float, float]:
         """Two utilisations: the lower reaches the attainment, the higher does not, if there are such."""
-        use, step = guess, USE_STEP
-        if self.clairvoyant_point(bin_s, use).attainment >= attainment:
-            while (above := min(use + step, USE_RANGE[1])) > use and self.clairvoyant_point(bin_s, above).attainment >= attainment:
-                use, step = above, 2.0 * step
-            return use, above
-        while (below := max(use - step, USE_RANGE[0])) < use and self.clairvoyant_point(bin_s, below).attainment < attainment:
-            use, step = below, 2.0 * step
-        return below, use
+        low, high, step = guess - USE_STEP, guess + USE_STEP, USE_STEP
+        while low > USE_RANGE[0] and self.clairvoyant_point(bin_s, low).attainment < attainment:
+            low, high, step = max(USE_RANGE[0], low - 2.0 * step), low, 2.0 * step
+        while high < USE_RANGE[1] and self.clairvoyant_point(bin_s, high).attainment >= attainment:
+            low, high, step = high, min(USE_RANGE[1], high + 2.0 * step), 2.0 * step
+        return low, high
 
     def _between(self, bin_s: float, low: float, high: float, attainment: float) -> float:
         found = hours_at(frontier([self.clairvoyant_point(bin_s, low), self.clairvoyant_point(bin_s, high)]), attainment)
@@ -111,3 +142,9 @@ def _walk(size: int, enough: Callable[[int], bool], most: int) -> int:
         if size <= most and enough(size):
             return size
     return most + 1
+
+
+def _measured(setting: tuple[Load, tuple[float, float], float, int, int | None, int, int]) -> Result:
+    load, (bin_s, use), cold_start_s, seed, start, least, most = setting
+    found = clairvoyant(load, bin_s=bin_s, use=use, cold_start_s=cold_start_s, seed=seed, start=start, least=least, most=most)
+    return replace(found, ttft=None)

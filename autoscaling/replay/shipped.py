@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from autoscaling.decide import decide
 from autoscaling.memory import Memory, learned, restore
@@ -59,22 +59,17 @@ class Shipped:
     def look(self, view: View) -> Look:
         now = self.began + view.now
         start = P90 * self.cold_start_s
-        gateway = None
-        if self.gateway and view.gateway is not None:
-            seen = view.gateway
-            gateway = replace(seen, at=self.began + seen.at)
         return Look(
             now,
             "replay/model",
             Settings(min_replicas=view.least, max_replicas=view.most, slo=self.slo, tick_s=self.tick_s),
             COSTS,
             tuple(self._replica(seen, start) for seen in view.replicas),
-            gateway,
+            view.gateway if self.gateway else None,
             start_s=(("reference", start),),
         )
 
     def _replica(self, seen: Seen, start: float) -> Replica:
-        sample = None if seen.sample is None else replace(seen.sample, at=self.began + seen.sample.at)
         return Replica(
             seen.id,
             seen.option.name,
@@ -82,7 +77,7 @@ class Shipped:
             seen.option.speed,
             self.began + seen.since,
             self.began + seen.created + start if seen.state is ReplicaState.LOADING else None,
-            sample,
+            seen.sample,
             seen.failed,
             seen.option.hourly_cost,
         )

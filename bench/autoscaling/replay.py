@@ -22,7 +22,9 @@ def within(name: str) -> float:
     return GOALS[name].ttft_s or 2.0
 
 
-def passes(of: Load, cold_start_s: float, seed: int, number: int = 1, *, record: bool = False, gateway: bool = False) -> tuple[Result, Shipped]:
+def passes(
+    of: Load, cold_start_s: float, seed: int, number: int = 1, *, record: bool = False, gateway: bool = False
+) -> tuple[Result, Shipped]:
     """The load so often in a row, learned state kept as over a restart of the operator; the last pass."""
     policy = Shipped(GOALS[of.name], cold_start_s, gateway)
     result = run(of, policy, cold_start_s=cold_start_s, seed=seed, record=record)
