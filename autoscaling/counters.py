@@ -48,6 +48,7 @@ class Reading:
     sample: Sample | None
     rates: Rates | None = None  # of the last interval that could be believed
     rates_at: float = 0.0  # stamp of its end
+    back: bool = False  # its counters went back and have not moved since: flat means nothing, it may be filled with zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +189,14 @@ def step(reading: Reading | None, replica: Replica, now: float, slack: float, be
         quiet = replica.failed == "" and now - sample.at <= 2.0 * slack
         return old, Part(replica, _own(old, now, own_s), quiet and old.rates is not None and old.rates_at == sample.at, *gauges)
     if span < 0.0 or span > STALE_S or went_back(base, sample):
-        kept = Reading(replica.id, replica.since, sample, old.rates, old.rates_at)
+        kept = Reading(replica.id, replica.since, sample, old.rates, old.rates_at, old.back or went_back(base, sample))
         return kept, Part(replica, _own(kept, now, own_s), False, *gauges, reset=went_back(base, sample))
     rates = between(base, sample, span)
     if rates is None:  # counters are missing: the baseline stays, so that nothing is lost when they are back
         return old, Part(replica, _own(old, now, own_s), False, *gauges)
+    if old.back and rates.requests == 0.0 and not sample.inside and replica.since <= old.since:
+        kept = replace(old, sample=sample)
+        return kept, Part(replica, _own(kept, now, own_s), False, *gauges)
     queued = min(base.waiting or 0.0, sample.waiting or 0.0)
     part = Part(
         replica, rates, True, *gauges, span=span, queued=queued,

@@ -38,6 +38,8 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
         return Shrink(Why.FIRST_WINDOW, f"the load is known for {since:.0f} of {seen.first:.0f} s")
     if measured.fresh < FRESH_SHARE:
         return Shrink(Why.TOO_FEW_FRESH, f"{measured.fresh:.0%} of the replicas were read")
+    if memory.ups and seen.clock - memory.ups[-1] < seen.window:
+        return Shrink(Why.WINDOW, f"it grew {seen.clock - memory.ups[-1]:.0f} s ago")
     highest = max((n.give for n in memory.needs if n.clock > seen.clock - seen.window), default=base)
     if highest > base - seen.stop + 1e-9:
         return Shrink(Why.WINDOW, f"{highest:.3g} within the last {seen.window:.0f} s")

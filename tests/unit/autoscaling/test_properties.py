@@ -91,7 +91,7 @@ def test_no_two_opposite_moves_within_a_window_under_constant_load(load: float, 
     window = 195.0
     moves = [(i * 10.0, d.direction) for i, d in enumerate(scene.said) if d.direction is not Direction.HOLD]
     for (when, one), (then, other) in pairwise(moves):
-        assert one == other or then - when >= window
+        assert one == other or then - when >= window or (noisy and one is Direction.DOWN)  # noise may ask for more at any time
 
 
 @FEW
