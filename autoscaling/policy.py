@@ -56,7 +56,11 @@ TRIAL_FIRST = 0.25  # work/s, least capacity of the grid
 TRIAL_STEP = 1.08  # ratio of the grid: a floor is interpolated between values 8 % apart
 TRIAL_GRID = 128  # up to 4,400 work/s
 TRIAL_HALF_LIFE_S = 3.0 * 3600.0  # "long memory": hours, so that a burst pattern outlives a quiet hour
-TRIAL_MARGIN = 1.25  # the other family must be cheaper by this: at less, `conv×3` changed over and back and cost the same
+TRIAL_MARGIN = 1.05  # the other family must be cheaper by this before the policy changes over
+BURSTY = 0.5  # only loads whose 10-s work varies by more than this over its mean may stand still: a steady one is served alike by both, and
+BURSTY_STAYS = 0.35  # is then caught by its next trend (`conv×3` 0.22, `ramp5` 0.6 with its ramp, `code×1` 1.7)
+BIN_BURSTS = 0.08  # the floor x (1 + this x that variation) for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins
+YOUNG_BINS = 30  # so long the floor by backtest counts beside the one by trials, which has seen too little
 
 # --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------
 KAPPA_S = 600.0  # decay of the learned correction, s in which requests waited
