@@ -24,6 +24,7 @@ from polyfleet.resources import (
     DEVICE_CLASSES,
     FLEET_POLICIES,
     HARDWARE_PROFILES,
+    HPAS,
     MODEL_DEPLOYMENTS,
     NODES,
     OWN_KINDS,
@@ -74,6 +75,8 @@ def sources() -> tuple[Source[Any], ...]:
         *children,
         *own,
         *dra,
+        # Who else writes the sizes of our children. Without the right to see them only their edits are noticed.
+        Source("horizontalpodautoscalers", HPAS, parse.scaler, optional=True),
     )
 
 
@@ -234,6 +237,7 @@ class Cache:
             claims=self._sorted(RESOURCE_CLAIMS),
             device_classes=self._sorted(DEVICE_CLASSES),
             reports=self._sorted(ACCURACY_REPORTS),
+            scalers=self._sorted(HPAS),
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from placement.types import Plan
 from polyfleet import decide, drain, overdue, seed, volume_pod, volume_shape
-from polyfleet.actions import Report
+from polyfleet.actions import Actions, Report
 from polyfleet.apply import Applier, Written
 from polyfleet.cache import REQUIRED, Cache
 from polyfleet.certify.runner import Certifier
@@ -35,6 +35,8 @@ from polyfleet.plans import judge, stored, triggers
 from polyfleet.plans.judge import Decision
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, Clock, DirtyQueue
+from polyfleet.scaling import sizes
+from polyfleet.scaling.runner import Autoscaler
 from polyfleet.solver_process import SolverProcess
 from polyfleet.state import Observed
 
@@ -78,6 +80,7 @@ class Cycle:
     clock: Clock
     plans: PlanWriter
     certifier: Certifier | None = None  # None: nothing is checked, and nothing that needs a check may serve
+    scaler: Autoscaler | None = None  # None: nobody follows the load, and automatic sizes stay as they are
     counter: Counter | None = None  # None: nobody asks what is in flight, so every drain takes its whole time
     image: str = ""  # the operator's own, for the readers of volumes
     namespace: str = ""  # the operator's own, where the fleet's golden sets lie
@@ -117,8 +120,8 @@ class Cycle:
         decided = await self._decide()
         if decided is None:
             return False
-        observed, inputs, decision, moment = decided.observed, decided.inputs, decided.decision, decided.moment
-        plan = decision.plan
+        observed, decision, moment = decided.observed, decided.decision, decided.moment
+        inputs, plan = sizes.settle(decided.inputs, decision.plan)
         actions = await asyncio.to_thread(decide.act, observed, inputs, plan, now=moment, kept=decision.kept)
         shipped = seed.restore(self.seeded, observed)
         readers, read = volume_pod.acts(observed, inputs.readable(), self.image)
@@ -139,6 +142,8 @@ class Cycle:
         if self.certifier is not None:
             self.certifier.update(checks.work)
         self._drains(observed, inputs, moment)
+        if self.scaler is not None:
+            self.scaler.update(observed, inputs, plan, applied_sizes(actions, written))
         if checks.next_s is not None:
             self.queue.mark_later("recheck", checks.next_s)
         told = await self.events.post(report.events)
@@ -178,6 +183,8 @@ class Cycle:
             observed = self.certifier.view(observed)
         if self.counter is not None:
             observed = self.counter.view(observed)
+        if self.scaler is not None:
+            observed = self.scaler.view(observed)
         if unreadable := sorted(REQUIRED & observed.unknown.keys()):
             log.warning("no cycle: resources cannot be read", extra={"resources": {name: observed.unknown[name] for name in unreadable}})
             self.queue.mark_later(CYCLE, self.backoff.failed("unreadable", self.clock()))
@@ -241,6 +248,14 @@ class Cycle:
                 "summary": report.summary,
             },
         )
+
+
+def applied_sizes(actions: Actions, written: Written) -> dict[tuple[str, str], int] | None:
+    """Deployment (namespace, name) -> replicas that the API server now holds of us; None where a write failed or rests."""
+    if written.failed or written.skipped:
+        return None
+    metas = ((act.manifest["metadata"], act.manifest["spec"]) for act in actions.applies if act.manifest["kind"] == "Deployment")
+    return {(meta.get("namespace", ""), meta["name"]): int(spec["replicas"]) for meta, spec in metas}
 
 
 def fenced(error: BaseException) -> bool:

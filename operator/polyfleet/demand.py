@@ -1,10 +1,11 @@
 """How many replicas each model wants, and the placer's Demand for it.
 
-`replicas: n` is exactly n. Without any size it is one. With `scaling` it is the minimum until load is followed: never below one,
-because an unknown load must not put a model to sleep.
+`replicas: n` is exactly n. Without any size it is one. `scaling` in mode Auto is the business of `scaling.sizes`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from placement.types import Demand, Model, ModelDemand
 from polyfleet.api import ModelDeploymentSpec
@@ -24,6 +25,8 @@ def target(spec: ModelDeploymentSpec, running: int) -> int:
     return max(scaling.min_replicas, 1)
 
 
-def demand(models: tuple[Model, ...]) -> Demand:
-    """Fixed sizes carry no work: the placer covers the number of replicas."""
-    return Demand(tuple(ModelDemand(model.name, work_per_s=0.0, may_shrink=True, reason="FixedSize") for model in models))
+def demand(models: Iterable[Model], asked: Iterable[ModelDemand | None] = ()) -> Demand:
+    """What each of these models is to carry: as asked, else nothing: of a fixed size the placer covers the number of replicas."""
+    known = {item.model: item for item in asked if item is not None}
+    fixed = (ModelDemand(model.name, work_per_s=0.0, may_shrink=True, reason="FixedSize") for model in models)
+    return Demand(tuple(known.get(item.model, item) for item in fixed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hwprofiles.trust import Fault as ProfileFault
-from placement.types import Demand, Snapshot
+from placement.types import Demand, ModelDemand, Snapshot
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child, Children
 from polyfleet.clearance.standing import OFF, Clearance
@@ -16,6 +16,7 @@ from polyfleet.objects import Objects
 from polyfleet.progress import Late, RolledBack
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import Fault, Resolution
+from polyfleet.scaling.force import Force, Reference
 from polyfleet.state import CustomState, PodState
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class ModelView:
     waits_turn: bool = False  # its rollout begins when another model's has ended
     queued: frozenset[str] = frozenset()  # with `waits_turn`: what is superseded when its turn has come
     doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
+    force: Force | None = None  # what the autoscaler says of it
+    conflict: str = ""  # who else writes the sizes of its children: it is held at what they write
+    unit: Reference | None = None  # of its work, where it is scaled automatically
+    bounds: tuple[int, int] | None = None  # lowest and highest size, where the placer chooses it; None: `target` is asked for
+    asked: ModelDemand | None = None  # with `bounds`: the work that it is to carry
+    surplus: bool = False  # it was decided that it may shrink, and it carries the work with a replica less: the youngest may go too
 
     @property
     def key(self) -> str:

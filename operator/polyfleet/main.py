@@ -28,11 +28,19 @@ from polyfleet.errors import Fenced
 from polyfleet.events import EventPoster
 from polyfleet.expectations import Expectations
 from polyfleet.in_flight import Counter
+from polyfleet.inputs import Inputs
 from polyfleet.lease import Lease, LeaseLost
+from polyfleet.load.feed import Feed
+from polyfleet.load.scraper import Scraper
+from polyfleet.load.tally import Tally
 from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, DirtyQueue
 from polyfleet.reflector import Timing
+from polyfleet.scaling.look import Readings
+from polyfleet.scaling.runner import Autoscaler, Poll
+from polyfleet.scaling.series import ScalingSeries
+from polyfleet.scaling.store import Store
 from polyfleet.solver_process import SolverProcess
 
 log = logging.getLogger(__name__)
@@ -117,6 +125,10 @@ async def lead(
         stack.push_async_callback(certifier.close)
         counter = Counter(now, queue.mark)
         stack.push_async_callback(counter.close)
+        tally = Tally()
+        feed = Feed(Scraper(clock, sent=tally.of), tally)
+        stack.push_async_callback(feed.close)
+        scaler = Autoscaler(time.time, queue.mark, Store(client), poll=polled(feed), series=ScalingSeries(metrics.registry))
         cycle = Cycle(
             queue,
             cache,
@@ -129,6 +141,7 @@ async def lead(
             PlanWriter(client, cache, expectations),
             certifier=certifier,
             counter=counter,
+            scaler=scaler,
             image=config.image,
             namespace=config.lease_namespace,
         )
@@ -142,6 +155,17 @@ async def lead(
             group.create_task(resync(config, queue), name="resync")
             queue.mark("start")
             group.create_task(cycle.run(), name="cycle")
+            group.create_task(scaler.run(), name="autoscaler")
+
+
+def polled(feed: Feed) -> Poll:
+    """What the feed has, in the autoscaler's words."""
+
+    async def poll(inputs: Inputs, now: float) -> Readings:
+        latest = await feed.poll(inputs, now)
+        return Readings(latest.samples, latest.failed)
+
+    return poll
 
 
 async def seed_objects(config: Config, client: Client, cycle: Cycle) -> bool:

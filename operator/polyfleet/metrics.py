@@ -127,7 +127,7 @@ class Metrics:
                 self.oldest.labels(state.name, evidence).set(min(known))
 
     def _model(self, namespace: str, name: str, status: Mapping[str, Any], vendors: Mapping[str, str]) -> None:
-        self.desired.labels(namespace, name).set(status.get("desiredReplicas") or 0)
+        self.desired.labels(namespace, name).set(_desired(status))
         for row in status.get("placements") or ():
             labels = (namespace, name, vendors.get(row["pool"], ""), row["pool"])
             self.placed.labels(*labels).inc(row.get("replicas") or 0)
@@ -141,6 +141,15 @@ class Metrics:
             count = (status.get("devices") or {}).get(state)
             if count is not None:
                 self.devices.labels(name, str(status.get("vendor") or ""), state).set(count)
+
+
+def _desired(status: Mapping[str, Any]) -> float:
+    """The size that is wanted; where another scaler or a person sets it, the one that is recommended: it is what they follow."""
+    advice = (status.get("autoscaler") or {}).get("desired")
+    reasons = {row.get("reason") for row in status.get("conditions") or () if row.get("type") == "ScalingActive"}
+    if advice is not None and reasons & {"AdvisoryOnly", "ExternallyScaled"}:
+        return float(advice)
+    return float(status.get("desiredReplicas") or 0)
 
 
 def _midnight(day: str) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from polyfleet.state import Condition, ContainerState, CustomState, DeploymentState, NodeState, OwnedState, PodState, Taint
+from polyfleet.state import Condition, ContainerState, CustomState, DeploymentState, NodeState, OwnedState, PodState, ScalerState, Taint
 
 DEPLOYMENT_LABEL = "polyfleet.io/deployment"
 ALLOCATION_ANNOTATIONS = frozenset({"huawei.com/AscendReal"})  # which devices a pod really got (MindCluster)
@@ -216,6 +216,19 @@ def named(raw: Raw) -> OwnedState:
     ours = DEPLOYMENT_LABEL in (raw["metadata"].get("labels") or {})
     found = owned(raw)
     return found if ours else replace(found, labels={}, annotations={}, spec={})
+
+
+def scaler(raw: Raw) -> ScalerState:
+    metadata, target = raw["metadata"], (raw.get("spec") or {}).get("scaleTargetRef") or {}
+    owner: Raw = next(iter(metadata.get("ownerReferences") or ()), {})
+    return ScalerState(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        target=(str(target.get("kind") or ""), str(target.get("name") or "")),
+        made_by=f"{owner.get('kind')} {owner.get('name')}" if owner else "",
+    )
 
 
 def _owned(raw: Raw, spec: Raw) -> OwnedState:

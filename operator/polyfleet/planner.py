@@ -34,6 +34,7 @@ QUESTIONS = 8
 @dataclass(frozen=True, slots=True)
 class Answer:
     question: Snapshot
+    demand: Demand
     plan: Plan
     warm: Warm | None
     millis: int
@@ -77,7 +78,7 @@ class Planner:
 
     async def _planned(self, role: str, inputs: Inputs, now: str) -> Planned:
         before = self.answers.get(role)
-        found = await self._ask(role, candidates.asked(inputs, now=now))
+        found = await self._ask(role, candidates.asked(inputs, now=now), inputs)
         if isinstance(found, SolverFailed):
             said = f"{found.kind}: {found.message}"
             return Planned(inputs, hold_plan(inputs.snapshot, inputs.demand, said[:300]), failed=said)
@@ -87,7 +88,7 @@ class Planner:
         snapshot = candidates.wish(told.inputs)
         if snapshot is None:
             return told
-        wished = await self._ask(WISH, snapshot)
+        wished = await self._ask(WISH, snapshot, told.inputs)
         if isinstance(wished, SolverFailed):
             return told
         return await self._with(told, wished.plan, now)
@@ -102,7 +103,7 @@ class Planner:
             if not trials:
                 break
             inputs = candidates.with_trials(told.inputs, trials)
-            found = await self._ask(f"{TRIAL} {number}", candidates.asked(inputs, trials, now))
+            found = await self._ask(f"{TRIAL} {number}", candidates.asked(inputs, trials, now), inputs)
             if isinstance(found, SolverFailed):
                 break
             if room := candidates.make_room(inputs, found.plan, trials):
@@ -115,12 +116,12 @@ class Planner:
             lacking |= dict.fromkeys(short, found.plan)
         return replace(told, plan=_told(told.plan, lacking))
 
-    async def _ask(self, role: str, snapshot: Snapshot) -> Answer | SolverFailed:
+    async def _ask(self, role: str, snapshot: Snapshot, inputs: Inputs) -> Answer | SolverFailed:
         self._asked.add(role)
-        last = self.answers.get(role)
-        if last is not None and last.question == snapshot:
+        last, wanted = self.answers.get(role), demand.demand(snapshot.models, inputs.demand.models)
+        if last is not None and (last.question, last.demand) == (snapshot, wanted):
             return last
-        outcome = await self.solver.solve(snapshot, _demand(snapshot), last.warm if last is not None else None)
+        outcome = await self.solver.solve(snapshot, wanted, last.warm if last is not None else None)
         if not isinstance(outcome, SolverFailed) and outcome.violations:
             outcome = SolverFailed("Violations", "the plan breaks a rule: " + "; ".join(outcome.violations[:3]), outcome.seconds)
         if isinstance(outcome, SolverFailed):
@@ -129,12 +130,8 @@ class Planner:
             log.error("no usable plan", extra={"kind": outcome.kind, "detail": outcome.message, "question": role})
             return outcome
         self.metrics.solved(outcome.plan, outcome.seconds)
-        self.answers[role] = Answer(snapshot, outcome.plan, outcome.warm, round(outcome.seconds * 1000))
+        self.answers[role] = Answer(snapshot, wanted, outcome.plan, outcome.warm, round(outcome.seconds * 1000))
         return self.answers[role]
-
-
-def _demand(snapshot: Snapshot) -> Demand:
-    return demand.demand(snapshot.models)
 
 
 def _told(plan: Plan, lacking: Mapping[str, Plan]) -> Plan:

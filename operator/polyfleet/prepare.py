@@ -37,6 +37,8 @@ from polyfleet.outdated import edited, outdated
 from polyfleet.plans import moves, realise, stored
 from polyfleet.render.deployment import Rendered, render
 from polyfleet.resolve import Fault, Resolution, resolve
+from polyfleet.scaling import conflicts, sizes, stuck, units
+from polyfleet.scaling import settings as scaling_settings
 from polyfleet.state import CustomState, Observed, PodState
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def prepare(
     build = fleet.build if builder is None else builder.build
     built = build(observed, replace(objects, profiles=tuple(_only(item, profiles.specs) for item in objects.profiles)))
     children = attribute(observed)
-    doomed = snapshot.doomed_pods(built, children.by_model)
+    doomed = _doomed(observed, built, children, now)
     today = date.fromisoformat(now[:10]) if now else None
     readers = volume_shape.readers(observed)
     evidence = of_model.evidence(observed, now)
@@ -76,8 +78,21 @@ def prepare(
     views = turns.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
     views = {key: replace(view, late=overdue.late(view, now), in_drain=_in_drain(view, observed, now)) for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
-    inputs = Inputs(shown, demand.demand(shown.models), objects, built, children, views, profiles.faults)
+    wanted = demand.demand(shown.models, (view.asked for view in views.values()))
+    inputs = Inputs(shown, wanted, objects, built, children, views, profiles.faults)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
+
+
+def _doomed(observed: Observed, built: fleet.Fleet, children: Children, now: str | None) -> dict[str, list[PodState]]:
+    """Pinned pods that will not be bound: their node can no longer take them, or nobody could schedule them in time."""
+    found = snapshot.doomed_pods(built, children.by_model)
+    moment = stuck.seconds(now or "")
+    for key, force in sorted(observed.scaling.items()):
+        known = {pod.uid for pod in found.get(key, ())}
+        vain = stuck.given_up(children.of(key), force, moment) if moment is not None else ()
+        if more := [pod for pod in vain if pod.uid not in known]:
+            found.setdefault(key, []).extend(more)
+    return found
 
 
 def _in_drain(view: ModelView, observed: Observed, now: str | None) -> frozenset[str]:
@@ -166,8 +181,10 @@ def _view(
     fault = _fault(built, observed, parsed, spec, resolution, objects.policy)
     rendered = _render_all(built, parsed, spec, resolution) if fault is None else ()
     fault = fault or _foreign(observed, state, rendered) or _of_policy(objects)
-    hold = fault is not None or spec.paused
-    wanted = demand.target(spec, running)
+    force = observed.scaling.get(parsed.key)
+    conflict = conflicts.named(observed.scalers, owned) or (force.conflict if force is not None else "")
+    hold = fault is not None or spec.paused or bool(conflict)
+    wanted = sizes.target(spec, state, owned, force)
     view = ModelView(
         state=state,
         spec=spec,
@@ -180,7 +197,11 @@ def _view(
         rendered=rendered,
         doomed=doomed,
         clearance=of_model.clearance(objects.policy, spec, state, owned, rendered, evidence),
+        force=force,
+        conflict=conflict,
     )
+    if spec.scaling is not None:
+        view = replace(view, unit=units.reference(resolution.options, units.stated(spec), force.reference if force is not None else None))
     if view.accepted is None:
         gone = [item for item in progress.stored(state) if (item.profile, item.variant, item.revision) in overdue.wanted(view)]
         view = replace(view, rolled_back=tuple(gone))
@@ -228,6 +249,8 @@ def _fault(
         return Fault("OverrideNotAllowed", f"{wider}; FleetPolicy default has spec.accuracy.overrides: StricterOnly")
     if unusable := sense.of_own(policy, spec):
         return Fault(INVALID_SPEC, unusable)
+    if unreadable := scaling_settings.faults(spec):
+        return Fault(INVALID_SPEC, "; ".join(unreadable))
     return _other_domains(built, spec, resolution) or _foreign(observed, parsed.state, ())
 
 
@@ -298,6 +321,7 @@ def _with_frozen(view: ModelView, built: fleet.Fleet) -> ModelView:
     if view.spec is None or not view.resolution.options:
         return view
     spec, view = view.spec, replace(view, earlier=revisions.earlier(view))
+    view = sizes.sized(view)
     # What runs on a profile that was deleted is no earlier revision of anything: nothing says what should run there instead.
     known = [i for i in staying if i.child.name not in view.outdated and i.child.profile in built.profiles]
     leaving = rollout.superseded(spec, view.target, [item for item in known if revisions.replaced(view, item)])

@@ -67,8 +67,7 @@ class Rated:
 
 
 def asked(spec: ModelDeploymentSpec, policy: FleetPolicySpec, today: date | None) -> Asked:
-    workload, slo = spec.workload, spec.slo
-    load = Load(workload.input_tokens, workload.output_tokens) if workload != Workload() else None
+    slo, load = spec.slo, stated_load(spec)
     goals = Slo(
         ttft_s=duration_seconds(slo.ttft) if slo.ttft is not None else None,
         itl_s=duration_seconds(slo.itl) if slo.itl is not None else None,
@@ -82,6 +81,18 @@ def asked(spec: ModelDeploymentSpec, policy: FleetPolicySpec, today: date | None
         because = "spec.scaling"
     trust = policy.profiles
     return Asked(load, goals, because, trust.min_evidence, duration_seconds(trust.max_age), trust.max_age, today)
+
+
+def stated_load(spec: ModelDeploymentSpec) -> Load | None:
+    """`spec.workload`, or None where it says no more than the defaults."""
+    workload = spec.workload
+    return Load(workload.input_tokens, workload.output_tokens) if workload != Workload() else None
+
+
+def entry_name(wanted: Wanted) -> str:
+    """The model's name in the profile's entries, which may be that of the URI or the catalogue's: the first that has any."""
+    listed = {entry.model for entry in wanted.entries()}
+    return next((name for name in wanted.known.names if name in listed), wanted.model_id)
 
 
 def rate(wanted: Wanted, layout: Layout, ask: Asked, *, running: bool = False) -> Rated | Refusal:
@@ -100,15 +111,11 @@ def rate(wanted: Wanted, layout: Layout, ask: Asked, *, running: bool = False) -
 
 
 def _performance(wanted: Wanted, layout: Layout, ask: Asked) -> Performance | Refusal:
-    known = wanted.known
-    # Entries may use the name of the URI or the catalogue's; the first that has any is asked.
-    listed = {entry.model for entry in wanted.entries()}
-    name = next((name for name in known.names if name in listed), wanted.model_id)
-
+    known, listed = wanted.known, wanted.entries()
     return performance(
         wanted.profile_name,
         wanted.profile,
-        model_id=name,
+        model_id=entry_name(wanted),
         shape=known.shape,
         precision=wanted.number_format if listed else wanted.number_format or known.precision,
         engine=wanted.engine,

@@ -40,6 +40,7 @@ SERVICES = Resource("", "v1", "services", "Service", True)
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet", True)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", True)
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True)
+HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True)
 RESOURCE_SLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", False)
 RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", True)
 DEVICE_CLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False)
@@ -55,5 +56,5 @@ ACCURACY_REPORTS = Resource(GROUP, VERSION, "accuracyreports", "AccuracyReport",
 
 OWN_KINDS = (MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS)
 DRA = (RESOURCE_SLICES, RESOURCE_CLAIMS, DEVICE_CLASSES)
-ALL = (NODES, PODS, CONFIG_MAPS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, LEASES, EVENTS, *DRA, *OWN_KINDS)
+ALL = (NODES, PODS, CONFIG_MAPS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, HPAS, LEASES, EVENTS, *DRA, *OWN_KINDS)
 BY_KIND = {resource.kind: resource for resource in ALL}

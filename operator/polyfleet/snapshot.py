@@ -26,6 +26,7 @@ from polyfleet.inventory import device_names, devices_of, node_of, reserved
 from polyfleet.merge import rate
 from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import ResolvedOption
+from polyfleet.scaling import units
 from polyfleet.state import PodState
 
 
@@ -155,7 +156,7 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec,
                     devices=_devices(fleet, item),
                     state=item.state,
                     age_order=order,
-                    resident=_young(item.pod, now, stay_s),
+                    resident=not view.surplus and _young(item.pod, now, stay_s),
                 )
             )
         models.append(replace(model(view), tenant=tenants.get(view.state.namespace, "")))
@@ -207,16 +208,28 @@ def options(view: ModelView) -> list[Option]:
             variant=option.wanted.variant,
             engine=option.wanted.engine,
             devices=option.devices,
-            pools=_verified(view, option) or option.pools,
-            start_seconds=_start_seconds(option),
+            pools=verified(view, option) or option.pools,
+            excluded_pools=_exhausted(view, option),
+            work_per_s=_work(view, option),
+            start_seconds=start_seconds(view, option),
             evidence=option.evidence,
-            eligible=bool(_verified(view, option)),
+            eligible=bool(verified(view, option)),
         )
         for option in view.resolution.options
     ]
 
 
-def _verified(view: ModelView, option: ResolvedOption) -> tuple[str, ...]:
+def _work(view: ModelView, option: ResolvedOption) -> float | None:
+    """Only where work is asked: a fixed size is a number, whatever is known of the speed."""
+    return units.work_of(option, units.stated(view.spec), view.unit) if view.asked is not None and view.spec is not None else None
+
+
+def _exhausted(view: ModelView, option: ResolvedOption) -> tuple[str, ...]:
+    """Pools that lately did not give this option what they promised."""
+    return tuple(sorted(row.pool for row in view.force.exhausted if row.option == option.id)) if view.force is not None else ()
+
+
+def verified(view: ModelView, option: ResolvedOption) -> tuple[str, ...]:
     """Pools in which new replicas of an option may start; without a gate all that it fits."""
     if not view.clearance.required:
         return option.pools
@@ -238,8 +251,15 @@ def unasked(view: ModelView) -> int:
     return missing if view.spec.rollout.allow_downtime else min(missing, rollout.max_unavailable(view.spec, view.target))
 
 
-def _start_seconds(option: ResolvedOption) -> float | None:
-    """What the profile's data says of a cold start of this model in this layout; None = not known."""
+def start_seconds(view: ModelView, option: ResolvedOption) -> float | None:
+    """Of a cold start of this model in this layout: as measured here where that is known, else by the profile's data; None = not known."""
+    if view.asked is not None and view.force is not None and (measured := dict(view.force.starts).get(option.id)) is not None:
+        return measured
+    return listed_start(option)
+
+
+def listed_start(option: ResolvedOption) -> float | None:
+    """By the profile's data; None = it says nothing."""
     entries = [entry for entry in option.wanted.entries() if entry.cold_start is not None]
     if not entries:
         return None
@@ -267,16 +287,16 @@ def model(view: ModelView) -> Model:
         )
     tried = holders(view)
     # Nothing can be added before a verdict, so nothing is asked for; what is there stays.
-    size -= unasked(view)
+    size += len(tried) - unasked(view)
+    low, high = (side + len(tried) for side in view.bounds) if view.bounds is not None else (size, size)
     spread = spec.placement.spread
     cost = spec.placement.max_hourly_cost
-    size += len(tried)
     return Model(
         name=view.key,
         priority=spec.priority,
-        min_replicas=size,
-        max_replicas=size,
-        min_vendors=min((spread.min_vendors or 1) if spread is not None else 1, max(1, size)),
+        min_replicas=low,
+        max_replicas=high,
+        min_vendors=min((spread.min_vendors or 1) if spread is not None else 1, max(1, high)),
         max_vendor_share_percent=spread.max_vendor_share_percent if spread is not None else None,
         max_hourly_cost=decimal_float(cost) if cost is not None else None,
         spread=_spread(spec),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polyfleet.clearance.work import Finding
+from polyfleet.scaling.force import Force
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,18 @@ class OwnedState:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalerState:
+    """A HorizontalPodAutoscaler, whoever made it."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    target: tuple[str, str]  # kind and name of what it scales
+    made_by: str  # kind and name of its owner, such as a KEDA ScaledObject; "" = nobody
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentState:
     namespace: str
     name: str
@@ -216,3 +229,5 @@ class Observed:
     reports: tuple[CustomState, ...] = ()  # AccuracyReports
     findings: Mapping[str, Finding] = field(default_factory=dict)  # namespace/name of a report -> what the checks found since it was stored
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)  # uid of a draining pod -> its last reading
+    scaling: Mapping[str, Force] = field(default_factory=dict)  # namespace/name of a model -> what the autoscaler says of it
+    scalers: tuple[ScalerState, ...] = ()  # HorizontalPodAutoscalers of everybody

@@ -41,7 +41,7 @@ def passed_on(inputs: Inputs, plan: Plan, now: str | None) -> Inputs | None:
         views[key] = replace(views[key], frozen=queued, superseded=queued, waits_turn=False, queued=frozenset())
     built = snapshot.build(views, inputs.fleet, inputs.policy, now)
     shown = replace(built, policy=inputs.snapshot.policy)  # with the moves that this hour has left
-    return replace(inputs, models=views, snapshot=shown, demand=demand.demand(shown.models))
+    return replace(inputs, models=views, snapshot=shown, demand=demand.demand(shown.models, (view.asked for view in views.values())))
 
 
 def stuck(view: ModelView, plan: Plan) -> bool:

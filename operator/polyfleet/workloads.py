@@ -58,6 +58,8 @@ def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...],
         sizes.setdefault(child.name, 0)
         if frozen:
             sizes[child.name] = max(sizes[child.name], child.deployment.replicas)
+        elif view.conflict:
+            sizes[child.name] = child.deployment.replicas  # whoever writes it has the last word
         elif view.hold:
             # The size of a held model is what its children say: nothing but a finished drain lowers it.
             drained = sum(1 for item in items if item.child.name == child.name and _drained(view, item))

@@ -28,6 +28,7 @@ from polyfleet.in_flight import Counter
 from polyfleet.metrics import Metrics
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import DirtyQueue
+from polyfleet.scaling.runner import Autoscaler
 from polyfleet.solver_process import SolverProcess
 from polyfleet.state import CustomState, InFlight, Observed, PodState
 
@@ -44,6 +45,7 @@ LABELS = {
 }  # fmt: skip
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 Write = tuple[str, str, str]  # kind, verb, code
+Scaler = Callable[[Client, DirtyQueue], Autoscaler]
 
 
 def node(name: str, devices: int = 8) -> Node:
@@ -152,8 +154,11 @@ class Idle(Counter):
 
 
 @asynccontextmanager
-async def operator(kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWriter] = PlanWriter, folder: Path) -> AsyncIterator[Turning]:
-    """A freshly started operator: nothing in memory. Leaving it is a kill: nothing is said to the API server."""
+async def operator(
+    kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWriter] = PlanWriter, folder: Path, scaler: Scaler | None = None
+) -> AsyncIterator[Turning]:
+    """A freshly started operator: nothing in memory. Leaving it is a kill: nothing is said to the API server. `scaler` makes the
+    autoscaler, whose ticks the test makes."""
     writes: list[Write] = []
     clock = time.monotonic
     async with Client(await load_configuration({"KUBECONFIG": str(kubeconfig)}), on_write=lambda *what: writes.append(what)) as client:
@@ -166,6 +171,7 @@ async def operator(kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWrite
         cycle = Cycle(
             queue, cache, expectations, solver, Applier(client, cache, expectations, queue.mark_later, clock), EventPoster(client, "test"),
             Metrics(clock), clock, writer(client, cache, expectations), counter=Idle(now, queue.mark),
+            scaler=scaler(client, queue) if scaler is not None else None,
         )  # fmt: skip
         try:
             yield Turning(client, cache, cycle, kubectl, writes)

@@ -32,6 +32,7 @@ LISTS = [
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceslices", "resourceclaims", "deviceclasses"], "verbs": ["list"]},
     {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["list"]},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["list"]},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
     {
         "apiGroups": ["polyfleet.io"],
         "resources": [

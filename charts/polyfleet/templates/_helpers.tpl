@@ -50,6 +50,9 @@ app.kubernetes.io/component: operator
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch]    # one that scales a child of ours is told and not fought
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

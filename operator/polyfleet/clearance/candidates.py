@@ -72,8 +72,7 @@ def asked(inputs: Inputs, trials: Mapping[str, Trial] | None = None, now: str | 
         if key not in models or not (held or trial):
             continue
         main = models[key]
-        size = max(0, main.min_replicas - len(held) - (1 if trial is not None else 0))
-        models[key] = replace(main, min_replicas=size, max_replicas=size)
+        models[key] = _resized(main, -len(held) - (1 if trial is not None else 0))
         staying = {item.pod.uid for item in _staying(view, held, now)}
         count = len(staying) + (1 if trial is not None else 0)
         models[key + SUFFIX] = _candidate(main, count)
@@ -121,16 +120,13 @@ def with_trials(inputs: Inputs, trials: Mapping[str, Trial]) -> Inputs:
     """The merged snapshot with room for what is tried now."""
     if not trials:
         return inputs
-    models = tuple(
-        _sized(model, model.min_replicas + 1 - trials[model.name].room) if model.name in trials else model
-        for model in inputs.snapshot.models
-    )
+    models = tuple(_resized(model, 1 - trials[model.name].room) if model.name in trials else model for model in inputs.snapshot.models)
     shown = replace(inputs.snapshot, models=models)
-    return replace(inputs, snapshot=shown, demand=demand.demand(models), trials=dict(sorted(trials.items())))
+    return replace(inputs, snapshot=shown, demand=demand.demand(models, inputs.demand.models), trials=dict(sorted(trials.items())))
 
 
-def _sized(model: Model, size: int) -> Model:
-    return replace(model, min_replicas=max(0, size), max_replicas=max(0, size))
+def _resized(model: Model, more: int) -> Model:
+    return replace(model, min_replicas=max(0, model.min_replicas + more), max_replicas=max(0, model.max_replicas + more))
 
 
 def main_name(name: str) -> str:
@@ -204,7 +200,7 @@ def wish(inputs: Inputs) -> Snapshot | None:
     }
     if not opened:
         return None
-    models = tuple(_sized(model, _target(inputs, model)) for model in inputs.snapshot.models)
+    models = tuple(_wished(inputs, model) for model in inputs.snapshot.models)
     options = tuple(
         replace(option, eligible=True, pools=tuple(sorted(set(option.pools if option.eligible else ()) | opened[option.id])))
         if option.id in opened
@@ -227,12 +223,15 @@ def _blocked(view: ModelView, item: Standing) -> bool:
     return stand is not None and stand.state is State.BLOCKED
 
 
-def _target(inputs: Inputs, model: Model) -> int:
+def _wished(inputs: Inputs, model: Model) -> Model:
     view = inputs.models.get(model.name)
     if view is None or view.hold:
-        return model.min_replicas
+        return model
+    if view.bounds is not None:
+        return replace(model, min_replicas=view.bounds[0], max_replicas=view.bounds[1])
     # A model without any verified pair asks for nothing yet; here it asks for all of it.
-    return max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
+    size = max(0, view.target - len([uid for uid in view.frozen if uid not in view.superseded]))
+    return replace(model, min_replicas=size, max_replicas=size)
 
 
 def choose(inputs: Inputs, plan: Plan, wished: Plan, passed: Collection[str] = ()) -> dict[str, Trial]:

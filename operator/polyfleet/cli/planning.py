@@ -141,7 +141,7 @@ def judged(situation: Situation) -> Situation:
         if (names := sorted({name.split("|")[1] for name in view.clearance.open})) and view.clearance.required and not view.hold
     ]
     note = f"no accuracy verdict yet, one candidate each is tried before anything serves there: {'; '.join(waiting)}"
-    return replace(situation, snapshot=wished, demand=demand.demand(wished.models), notes=(*situation.notes, note))
+    return replace(situation, snapshot=wished, demand=demand.demand(wished.models, situation.demand.models), notes=(*situation.notes, note))
 
 
 def _wanted(situation: Situation, model: Model) -> int:

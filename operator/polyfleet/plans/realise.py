@@ -33,7 +33,7 @@ def realise(stored: Stored, inputs: Inputs, fresh: Plan) -> Plan | None:
     if found is None or _served(found) != _served(fresh) or not _worth(inputs.snapshot, found, fresh):
         return None
     asked = candidates.asked(inputs, inputs.trials)
-    return found if not check(asked, demand.demand(asked.models), candidates.split(inputs, found)) else None
+    return found if not check(asked, demand.demand(asked.models, inputs.demand.models), candidates.split(inputs, found)) else None
 
 
 @dataclass(frozen=True, slots=True)

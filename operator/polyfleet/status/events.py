@@ -17,6 +17,7 @@ from polyfleet import hardware, revisions
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.plans.told import NOTHING, Told
+from polyfleet.scaling import notes as scaling_notes
 from polyfleet.snapshot import holders, standings
 from polyfleet.state import CustomState, NodeState, Observed
 from polyfleet.status import accuracy_notes, fleet, placed, rows
@@ -34,7 +35,8 @@ def of_model(
     decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
     found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view), _rolled_back(view, status))
     gate = [_note(view.state, kind, reason, text) for kind, reason, text in accuracy_notes.of_model(inputs, plan, view, status)]
-    return [*(note for note in found if note is not None), *gate]
+    size = [_note(view.state, kind, reason, text) for kind, reason, text in scaling_notes.of_model(inputs, view, status)]
+    return [*(note for note in found if note is not None), *gate, *size]
 
 
 def _asked(view: ModelView, told: Told) -> EventNote | None:

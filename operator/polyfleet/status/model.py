@@ -23,6 +23,7 @@ from polyfleet.prepare import INVALID_SPEC
 from polyfleet.rating import PROFILE_STALE, SLO_UNREACHABLE, bench
 from polyfleet.render import service
 from polyfleet.resolve import Fault, ResolvedOption
+from polyfleet.scaling import rows as scaling_rows
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import accuracy, placed, pods, promotion, refused, rows
@@ -69,6 +70,7 @@ def build(
         "plan": _plan(plan, told),
         "accuracy": accuracy.verdicts(view),
         "rolledBack": [item.row() for item in overdue.given_up(view, now)],
+        "autoscaler": scaling_rows.status(view),
         "conditions": write(judged, view.state.status, view.state.generation, now),
     }
     return fit({key: value for key, value in found.items() if value not in (None, [], {})})
@@ -107,7 +109,7 @@ def conditions(
     told: Told = NOTHING,
 ) -> list[Judged]:
     denied = refused.of_model(view, refusals)
-    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted)]
+    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted or scaling_rows.wake_fault(view))]
     if view.accepted is None:
         found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
@@ -132,7 +134,7 @@ def conditions(
     if ready.status == TRUE and promoted is not None and promoted.reason in (promotion.BLOCKED, promotion.ROLLED_BACK):
         # `kubectl get mdep -o wide` shows this row's message alone: it is no reason to be unready, and not to be missed.
         ready = replace(ready, message=f"{ready.message}; {promoted.reason}: {promotion.obstacle(inputs.fleet, plan, view)}".rstrip(": "))
-    return [*told_rows, ready, available, *([promoted] if promoted is not None else [])]
+    return [*told_rows, ready, available, *([promoted] if promoted is not None else []), *scaling_rows.conditions(inputs, plan, view)]
 
 
 def _waiting(plan: Plan, view: ModelView, whole: bool) -> int:

@@ -16,6 +16,7 @@ from polyfleet.decide import act, prepare, report
 from polyfleet.inputs import Inputs
 from polyfleet.plans import judge
 from polyfleet.plans.judge import Decision, New
+from polyfleet.scaling import sizes
 from polyfleet.state import CustomState, Observed
 
 import placement
@@ -59,9 +60,9 @@ def stored(new: New, *, status: bool = True, now: str = b.NOW) -> CustomState:
     )  # fmt: skip
 
 
-def solved(snapshot: Snapshot) -> Plan:
+def solved(snapshot: Snapshot, inputs: Inputs) -> Plan:
     """The real placer's plan, checked, in the models' own names."""
-    wanted = demand.demand(snapshot.models)
+    wanted = demand.demand(snapshot.models, inputs.demand.models)
     fresh, _ = placement.plan(snapshot, wanted)
     violations = placement.check(snapshot, wanted, fresh)
     assert not violations, violations
@@ -71,15 +72,15 @@ def solved(snapshot: Snapshot) -> Plan:
 def tried(inputs: Inputs, fresh: Plan, trials: Mapping[str, candidates.Trial], now: str) -> tuple[Inputs, Plan]:
     """With the candidates that are to start; one that finds no room is told as what it lacks, as the real planner does."""
     more = candidates.with_trials(inputs, trials)
-    found = solved(candidates.asked(more, trials, now))
+    found = solved(candidates.asked(more, trials, now), more)
     lacking = tuple(row for row in found.shortfalls if row.model.endswith(candidates.SUFFIX))
     return (inputs, replace(fresh, shortfalls=(*fresh.shortfalls, *lacking))) if lacking else (more, found)
 
 
 def cycle(observed: Observed, *, now: str = b.NOW, trigger: str = "Resync") -> Done:
     inputs = prepare(observed, now=now)
-    fresh = solved(candidates.asked(inputs, now=now))
-    if (wish := candidates.wish(inputs)) is not None and (trials := candidates.choose(inputs, fresh, solved(wish))):
+    fresh = solved(candidates.asked(inputs, now=now), inputs)
+    if (wish := candidates.wish(inputs)) is not None and (trials := candidates.choose(inputs, fresh, solved(wish, inputs))):
         inputs, fresh = tried(inputs, fresh, trials, now)
     decision = judge.judge(observed, inputs, fresh, trigger=trigger, millis=1, now=now)
     written: tuple[New, ...] = ()
@@ -89,12 +90,13 @@ def cycle(observed: Observed, *, now: str = b.NOW, trigger: str = "Resync") -> D
         observed = replace(observed, plans=tuple(plans))
         decision = judge.judge(observed, inputs, fresh, trigger=trigger, millis=1, now=now)
         assert decision.create is None, "the plan that was just written is not taken up"
+    inputs, plan = sizes.settle(inputs, decision.plan)
     return Done(
         observed,
         inputs,
-        decision.plan,
-        act(observed, inputs, decision.plan, now=now, kept=decision.kept),
-        report(observed, inputs, decision.plan, now=now, told=decision.told),
+        plan,
+        act(observed, inputs, plan, now=now, kept=decision.kept),
+        report(observed, inputs, plan, now=now, told=decision.told),
         decision,
         written,
         judge.statuses(decision, inputs, now),

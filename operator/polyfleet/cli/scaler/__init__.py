@@ -1,0 +1,1 @@
+"""`polyfleet scaler`: objects of another scaler that follows polyfleet's number."""

@@ -1,0 +1,235 @@
+"""The autoscaler's clock: what it polls, decides, learns and keeps, with a scripted poll and decision and a hand-moved clock."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from polyfleet.errors import ApiError
+from polyfleet.inputs import Inputs
+from polyfleet.scaling.look import Readings
+from polyfleet.scaling.runner import READ_AGAIN_S, WRITE_S, Autoscaler
+from polyfleet.scaling.settings import TICK_S, ZERO_TICK_S
+from polyfleet.scaling.store import Learned
+from polyfleet.state import CustomState, Observed
+
+from autoscaling.memory import Memory
+from autoscaling.types import Decision, Look, MetricState, ReplicaState, Sample
+from autoscaling.windows import Windows
+from tests.unit.operator import builders as b
+from tests.unit.operator.cycle import cycle
+from tests.unit.operator.forces import KEY, aimed, child_of, demand, scaled
+from tests.unit.operator.looks import A3, H100, POOLS, PPU, PROFILES
+
+MODEL = aimed(scaled(), 2)
+CHILD = child_of(MODEL, "sandbox-ppu", 2)
+T0 = 1_795_593_600.0  # b.NOW
+
+
+def seen(*models: CustomState, pods: int = 2) -> Observed:
+    mine = tuple(b.replica(CHILD, f"p{i}", node="ppu-0", serving=True) for i in range(pods))
+    return b.observed(models=models or [MODEL], profiles=PROFILES, pools=POOLS, nodes=(H100, A3, PPU), deployments=(CHILD,), pods=mine)
+
+
+@dataclass
+class Kept:
+    """A store in memory, or one that cannot be read."""
+
+    held: dict[str, Learned] = field(default_factory=dict)
+    broken: bool = False
+    refuses: bool = False
+    reads: int = 0
+    writes: int = 0
+
+    async def read(self, state: CustomState) -> Learned | None:
+        self.reads += 1
+        if self.broken:
+            raise ApiError(500, "", "etcd is away")
+        return self.held.get(state.key)
+
+    async def write(self, state: CustomState, found: Learned) -> bool:
+        self.writes += 1
+        if self.refuses:
+            return False
+        self.held[state.key] = found
+        return True
+
+
+@dataclass
+class Room:
+    """An autoscaler and everything around it."""
+
+    store: Kept | None = None
+    now: float = T0
+    work: float = 2.0
+    kappa: float = 1.0
+    metrics: MetricState = MetricState.VALUE
+    fails: bool = False
+    readings: Readings = field(default_factory=Readings)
+    marks: list[str] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    memories: list[Memory | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scaler = Autoscaler(lambda: self.now, self.marks.append, self.store, poll=self.poll, decide=self.decide)  # type: ignore[arg-type]
+
+    async def poll(self, inputs: Inputs, now: float) -> Readings:
+        return self.readings
+
+    def decide(self, memory: Memory | None, look: Look) -> Decision:
+        self.looks.append(look)
+        self.memories.append(memory)
+        if self.fails:
+            raise RuntimeError("a bug")
+        found = Memory(Windows(look.now), kappas=(("o", self.kappa),))
+        return Decision(demand(self.work, model=look.model, metrics=self.metrics), found, learned_changed=True)
+
+    def update(self, observed: Observed | None = None, sizes: Any = None) -> None:
+        found = observed if observed is not None else seen()
+        done = cycle(self.scaler.view(found))
+        self.scaler.update(found, done.inputs, done.plan, sizes if sizes is not None else {("llm", CHILD.name): 2})
+
+    def tick(self, after: float = TICK_S) -> None:
+        self.now += after
+        asyncio.run(self.scaler.tick())
+
+
+def test_before_the_first_cycle_there_is_nothing_to_do() -> None:
+    room = Room()
+    room.tick()
+    assert (room.looks, room.marks, room.scaler.board.forces()) == ([], [], {})
+
+
+def test_a_tick_decides_and_wakes_the_cycle_only_when_something_came_out() -> None:
+    room = Room()
+    room.update()
+    room.tick()
+    assert room.marks == ["load"]
+    for _ in range(20):
+        room.tick()
+    assert room.marks == ["load"]
+    room.work = 3.0
+    room.tick()
+    assert room.marks == ["load", "load"]
+    assert room.scaler.view(seen()).scaling[KEY].demand.work_per_s == 3.0
+
+
+def test_the_look_has_every_replica_with_its_newest_reading() -> None:
+    room = Room()
+    room.readings = Readings({"uid-p0": Sample(T0 - 5, finished=7.0)}, {"uid-p1": "refused"})
+    room.update()
+    room.tick()
+    (look,) = room.looks
+    found = {r.id: r for r in look.replicas}
+    assert found["uid-p0"].sample == Sample(T0 - 5, finished=7.0)
+    assert (found["uid-p1"].sample, found["uid-p1"].failed) == (None, "refused")
+    assert {(r.state, r.work_per_s, r.hourly_cost) for r in look.replicas} == {(ReplicaState.READY, 1.0, 0.9)}
+    assert (look.settings.min_replicas, look.settings.max_replicas, look.stock_known) == (1, 8, True)
+
+
+def test_a_model_of_fixed_size_is_not_looked_at() -> None:
+    room = Room()
+    room.update(seen(b.model("m", {"replicas": 2})))
+    room.tick()
+    assert room.looks == []
+    assert room.scaler.board.forces() == {}
+
+
+def test_a_decision_that_fails_holds_its_model_and_no_other() -> None:
+    other = replace(aimed(scaled(), 1), name="n", uid="uid-n")
+    room = Room()
+    room.update(seen(MODEL, other))
+    room.tick()
+    assert set(room.scaler.board.forces()) == {KEY, "llm/n"}
+    before = room.scaler.board.forces()[KEY]
+    good = room.scaler.decide
+
+    def half(memory: Memory | None, look: Look) -> Decision:
+        if look.model == KEY:
+            raise RuntimeError("a bug")
+        return good(memory, look)
+
+    room.scaler.decide, room.work = half, 5.0
+    room.tick()
+    assert room.scaler.board.forces()[KEY] is before
+    assert room.scaler.board.forces()["llm/n"].demand.work_per_s == 5.0
+
+
+@pytest.mark.parametrize(("pods", "seconds"), [(2, TICK_S), (0, ZERO_TICK_S)])
+def test_somebody_may_be_waiting_at_zero(pods: int, seconds: float) -> None:
+    room = Room()
+    room.update(seen(pods=pods))
+    assert room.scaler.pause() == seconds
+
+
+# ---- learned state
+
+
+def test_what_was_learned_is_written_once_in_five_minutes_and_only_when_it_moved_by_five_percent() -> None:
+    store = Kept()
+    room = Room(store)
+    room.update()
+    room.tick()
+    assert store.writes == 1
+    for _ in range(100):
+        room.tick()
+    assert store.writes == 1  # nothing moved
+    room.kappa = 1.04
+    room.tick(WRITE_S)
+    assert store.writes == 1
+    room.kappa = 1.2
+    room.tick()
+    assert store.writes == 2
+    room.kappa = 1.4
+    room.tick()
+    assert store.writes == 2  # within five minutes
+    room.tick(WRITE_S)
+    assert store.writes == 3
+
+
+def test_a_write_that_is_refused_is_not_tried_at_every_tick() -> None:
+    store = Kept(refuses=True)
+    room = Room(store)
+    room.update()
+    for _ in range(10):
+        room.tick()
+    assert store.writes == 1
+    room.tick(WRITE_S)
+    assert store.writes == 2
+
+
+def test_the_next_operator_begins_with_what_was_learned_and_its_unit() -> None:
+    store = Kept()
+    room = Room(store, kappa=1.3)
+    room.update()
+    room.tick()
+    again = Room(store)
+    again.update()
+    again.tick()
+    (memory,) = again.memories
+    assert memory is not None
+    assert dict(memory.kappas) == {"o": 1.3}
+    assert again.scaler.view(seen()).scaling[KEY].reference == store.held[KEY].unit
+
+
+def test_nothing_is_decided_while_it_cannot_be_read() -> None:
+    """A read that fails is not "nothing was learned": deciding on that would forget it for good."""
+    store = Kept(broken=True)
+    room = Room(store)
+    room.update()
+    room.tick()
+    room.tick()
+    assert (store.reads, room.looks) == (1, [])
+    store.broken = False
+    room.tick(READ_AGAIN_S)
+    assert (store.reads, len(room.looks)) == (2, 1)
+
+
+def test_learned_state_of_another_version_is_no_knowledge() -> None:
+    store = Kept({KEY: Learned({"version": 99}, [], None)})
+    room = Room(store)
+    room.update()
+    room.tick()
+    assert room.memories == [None]
