@@ -29,7 +29,12 @@ TRACES = {
     "code1": ("azure_llm_2023_code.csv.gz", 1),
     "ramp10h": ("servegen_mlarge_10h_sampled.csv.gz", 5),
 }
-START = {"conv3": 10, "code1": 2, "ramp10h": 8}  # ready replicas at the beginning: dominates a one-hour trace, so it is fixed (§2.3)
+START = {
+    "conv3": 10,
+    "code1": 2,
+    "ramp10h": 8,
+    "series14": 8,
+}  # ready replicas at the beginning: dominates a one-hour trace, so it is fixed (§2.3)
 
 
 class LoadError(ValueError):

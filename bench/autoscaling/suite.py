@@ -1,7 +1,8 @@
 """bench/results/autoscaling.json: every run that the report quotes, in sections that replace only themselves.
 
 One row is one replay. Runs of one load, cold start and seed share their references, so they are made together; groups run beside each
-other on `jobs` cores. `--quick` is one seed at a cold start of 120 s, defaults only.
+other on `jobs` cores. `--quick` is one seed at a cold start of 120 s, defaults only, and
+twelve hours of the fortnight.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from autoscaling.replay.harness import Result, run
 from autoscaling.replay.loads import Load, load
 from autoscaling.replay.outage import Kind, Outage
 from autoscaling.replay.search import Search
+from autoscaling.replay.series import series
 from autoscaling.replay.shipped import GOALS, Shipped
 from bench.autoscaling.replay import figures, passes, within
 from tools.paths import ROOT
@@ -47,28 +49,35 @@ class Group:
     cold_start_s: float
     seed: int
     folder: str
+    hours: float | None = None  # of `series14`; None = days 8 to 14
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, folder: str, seed: int) -> Load:
+def _load(name: str, folder: str, seed: int, hours: float | None = None) -> Load:
+    if name == "series14":
+        return series(Path(folder), seed, hours=hours)
     return load(name, Path(folder), seed)
 
 
 def measure(group: Group) -> list[Row]:
     """All rows of a group."""
-    of = _load(group.load, group.folder, group.seed)
+    of = _load(group.load, group.folder, group.seed, group.hours)
     search = Search(of, group.cold_start_s, group.seed, within_s=within(group.load), processes=1)
     rows = []
     for policy, knob, result, more in _PARTS[group.part](of, group):
-        row = figures(of, result, search) if group.part == "targets" else _figures(result, search)
+        row = (
+            figures(of, result, search)
+            if group.part in ("targets", "series")
+            else _figures(result, None if group.part == "outages" else search, within(group.load))
+        )
         common = {"load": group.load, "cold_start_s": group.cold_start_s, "seed": group.seed, "policy": policy, "knob": knob}
         rows.append({**common, **row, **more})
     return rows
 
 
-def _figures(result: Result, search: Search) -> Row:
-    own = result.attainment(search.within_s)
-    hours = search.clairvoyant_hours(own) if own >= WORTH_A_REFERENCE else None
+def _figures(result: Result, search: Search | None, within_s: float) -> Row:
+    own = result.attainment(within_s)
+    hours = search.clairvoyant_hours(own) if search and own >= WORTH_A_REFERENCE else None
     return {
         "attainment_2s": round(result.attainment_2s, 6),
         "attainment_10s": round(result.attainment_10s, 6),
@@ -121,12 +130,14 @@ def _outages(of: Load, group: Group) -> _Runs:
             yield name, knob, result, {"outage": "none" if kind is None else str(kind), "attainment_window": round(met, 6)}
 
 
-_PARTS = {"targets": _targets, "defaults": _defaults, "knobs": _knobs, "outages": _outages}
+_PARTS = {"targets": _targets, "series": _targets, "defaults": _defaults, "knobs": _knobs, "outages": _outages}
 PARTS = tuple(_PARTS)
 
 
 def groups(part: str, folder: Path, *, quick: bool) -> list[Group]:
     """`knobs` of the ten-hour load take one seed: their differences are many times those between seeds."""
+    if part == "series":
+        return [Group(part, "series14", 120.0, seed, str(folder), 12.0 if quick else None) for seed in SEEDS[: 1 if quick else None]]
     if part == "outages":
         return [Group(part, "conv3", 120.0, seed, str(folder)) for seed in SEEDS[: 1 if quick else None]]
     found = []

@@ -20,6 +20,7 @@ from autoscaling.replay.loads import COSTS, Load, LoadError, load, make, superpo
 from autoscaling.replay.outage import Kind, Outage
 from autoscaling.replay.reference import Point, clairvoyant, frontier, hours_at, static
 from autoscaling.replay.search import Search
+from autoscaling.replay.series import series
 from autoscaling.types import Gateway, ReplicaState, Sample
 from bench.autoscaling.__main__ import main
 from bench.autoscaling.calibration import DATA
@@ -247,3 +248,13 @@ def test_the_command_refuses_what_it_cannot_do(bad: list[str], capsys: pytest.Ca
     with pytest.raises(SystemExit):
         main(["replay", "--load", "code1", *bad])
     assert bad[1] in capsys.readouterr().err
+
+
+def test_the_fortnight_keeps_its_lengths_and_its_windows() -> None:
+    found = series(DATA, 0, first_day=1, last_day=1, hours=6.0)
+    # servegen_lengths_6h, m-large, first window: 359.78 and 301.11 tokens
+    assert found.prompt.mean() == pytest.approx(359.78, rel=0.03)
+    assert found.output.mean() == pytest.approx(301.11, rel=0.03)
+    assert found.arrival[-1] < 6 * 3600
+    same = series(DATA, 0, first_day=1, last_day=1, hours=1.0)
+    assert list(found.arrival[:1000]) == list(same.arrival[:1000])
