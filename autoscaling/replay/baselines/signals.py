@@ -9,7 +9,7 @@ from math import exp
 from autoscaling.replay.engine import SEQUENCES
 from autoscaling.replay.fleet import Seen, View
 from autoscaling.replay.loads import COSTS
-from autoscaling.types import Gateway, ReplicaState
+from autoscaling.types import Gateway, ReplicaState, Sample
 
 SLOTS = float(SEQUENCES)  # sequences that a replica serves at once: what the originals call its concurrency
 MIX_S = 300.0
@@ -19,17 +19,25 @@ def serving(view: View) -> list[Seen]:
     return [seen for seen in view.replicas if seen.state is ReplicaState.READY]
 
 
+def read(seen: Seen) -> Sample | None:
+    """The reading of this tick; an old one is none."""
+    return None if seen.failed else seen.sample
+
+
 def in_flight(seen: Seen) -> float | None:
     """Running and waiting requests of one replica; None = not read."""
-    return None if seen.sample is None else seen.sample.inside
+    sample = read(seen)
+    return None if sample is None else sample.inside
 
 
 def kv(seen: Seen) -> float | None:
-    return None if seen.sample is None else seen.sample.kv_used
+    sample = read(seen)
+    return None if sample is None else sample.kv_used
 
 
 def waiting(seen: Seen) -> float | None:
-    return None if seen.sample is None else seen.sample.waiting
+    sample = read(seen)
+    return None if sample is None else sample.waiting
 
 
 @dataclass(slots=True)

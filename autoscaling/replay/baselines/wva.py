@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, floor
 
-from autoscaling.replay.baselines.signals import Arrivals, serving
+from autoscaling.replay.baselines.signals import Arrivals, read, serving
 from autoscaling.replay.fleet import View
 from autoscaling.types import ReplicaState, Sample
 
@@ -21,7 +21,7 @@ DOWN = 0.7  # V2: goes down only to this use
 
 
 def _samples(view: View) -> list[Sample]:
-    return [seen.sample for seen in serving(view) if seen.sample is not None and seen.sample.kv_used is not None]
+    return [sample for sample in map(read, serving(view)) if sample is not None and sample.kv_used is not None]
 
 
 @dataclass(slots=True)
