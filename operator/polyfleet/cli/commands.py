@@ -1,4 +1,4 @@
-"""The commands that look at a fleet: plan, explain, snapshot. None of them writes to a cluster."""
+"""The commands that look at a fleet: plan, explain, usage, snapshot. None of them writes to a cluster."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
-from polyfleet.cli.failure import FINE, Failure, usage
+from polyfleet.cli.failure import FINE, Failure
+from polyfleet.cli.failure import usage as wrong
 from polyfleet.cli.source import Where, read_live, situation
 from polyfleet.cli.text import Style
 
 
 def where(chosen: argparse.Namespace) -> Where:
     if chosen.namespace and chosen.all_namespaces:
-        raise usage("-n and -A exclude each other", f"-n {chosen.namespace} names one namespace, -A all", "leave one of the two out")
+        raise wrong("-n and -A exclude each other", f"-n {chosen.namespace} names one namespace, -A all", "leave one of the two out")
     snapshot = getattr(chosen, "snapshot", "")
     for flag, value in (("--context", chosen.context), ("--kubeconfig", chosen.kubeconfig)):
         if snapshot and value:
-            raise usage(f"--snapshot and {flag} exclude each other", "a snapshot needs no cluster", f"leave {flag} out, or --snapshot")
+            raise wrong(f"--snapshot and {flag} exclude each other", "a snapshot needs no cluster", f"leave {flag} out, or --snapshot")
     return Where(snapshot, chosen.kubeconfig, chosen.context, chosen.namespace, tuple(getattr(chosen, "filename", ())))
 
 
@@ -69,6 +70,22 @@ def explain(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     from polyfleet.cli.failure import SHORT
 
     return SHORT if name in planned.shortfalls or any(item.model == name for item in planned.refused) else FINE
+
+
+def usage(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:
+    from polyfleet.cli import plan_data
+    from polyfleet.cli import usage as used
+
+    seen = situation(where(chosen))
+    _known_namespace(chosen.namespace, seen.snapshot.models, bool(seen.laid))
+    report, units = used.of_situation(seen, counterfactual=not chosen.no_counterfactual)
+    if chosen.output in ("json", "yaml"):
+        body = used.document(report, units, seen.source)
+        print(used.to_json(body) if chosen.output == "json" else plan_data.to_yaml(body), file=out)
+        return FINE
+    for line in used.render(report, units, seen.source, form=chosen.output, style=style(out)):
+        print(line, file=out)
+    return FINE
 
 
 def snapshot(chosen: argparse.Namespace, out: TextIO, err: TextIO) -> int:

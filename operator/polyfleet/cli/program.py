@@ -55,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     snapshot.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write it (default: standard output)")
     options.cluster(snapshot)
 
+    used = commands.add_parser("usage", help="work, cost and utilisation by model and device type, idle devices, and one vendor alone")
+    used.add_argument("--no-counterfactual", action="store_true", help="leave out the plans for one vendor alone, which take a second each")
+    options.cluster(used)
+    options.snapshot(used)
+    options.files(used)
+    options.output(used)
+
     for name in _FAMILIES:
         import_module(f"polyfleet.cli.{name}.command").add(commands)
     return top

@@ -237,7 +237,7 @@ def test_the_page_shows_what_the_commands_print() -> None:
     path = ROOT / "docs" / "cli.md"
     page = path.read_text(encoding="utf-8")
     blocks = re.findall(r"```\n\$ polyfleet ([^\n]*demo[^\n]*)\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for command, text in blocks:
         line, _, tail = command.partition(" | tail -")
         printed = polyfleet(*shlex.split(line)).out
