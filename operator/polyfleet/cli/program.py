@@ -13,7 +13,7 @@ from polyfleet.cli import options
 from polyfleet.cli.failure import FAILED, USAGE, Failure, nearest
 
 # Commands with a module of their own: `add(subparsers)` is cheap, `run(chosen, out, err)` imports what it needs.
-_FAMILIES = ("profile", "model", "bench", "accuracy", "simulate")
+_FAMILIES = ("profile", "model", "bench", "accuracy", "scaler", "simulate")
 _DEBUG = "POLYFLEET_TRACEBACK"  # for who works on polyfleet itself
 
 
