@@ -14,7 +14,7 @@ from accuracy.http.scoring import generate
 from accuracy.record import RecordItem
 from accuracy.report.model import MOST_OUTPUT, MOST_WORST, Report, Side, Worst
 from accuracy.suspects import Trace, suspects
-from accuracy.types import Capabilities, Condition, Cost, Decision, Mode, Sample
+from accuracy.types import Capabilities, Condition, Cost, Decision, Gate, Mode, Sample
 
 if TYPE_CHECKING:
     from accuracy.certify import Job
@@ -136,7 +136,13 @@ def _uncovered(job: Job, seen: Seen) -> list[str]:
     left = next((note for note in seen.capabilities[0].notes if note.startswith("left out")), "")
     if left:
         out.append(f"the reference {left}")
+    if Gate.SHADOW in job.policy.gates or job.policy.shadow_percent > 0:
+        out.append(f"gate {Gate.SHADOW}: {_NO_SHADOW}")
     return out
+
+
+# Accepted so that a policy can say now what it wants once there are routes; told, so that nobody relies on it.
+_NO_SHADOW = "no live traffic passes by here, so none is re-scored; only re-checks find what begins after promotion"
 
 
 def _differences(facts: tuple[Facts, Facts] | None) -> tuple[int, ...]:

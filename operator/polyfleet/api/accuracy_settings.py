@@ -104,7 +104,7 @@ class Task(Model):
 class Recheck(Model):
     every: Annotated[Duration | None, Field(description="Time between checks of a promoted pair.")] = None
     on_driver_change: Annotated[Bool | None, Field(description="Also when a node's driver changes.")] = None
-    shadow_percent: Annotated[Percent | None, Field(description="Share of live traffic that is compared.")] = None
+    shadow_percent: Annotated[Percent | None, Field(description="Share of live traffic that is compared; without effect so far.")] = None
 
 
 class AccuracyFields(Model):
