@@ -1,4 +1,5 @@
-"""Command line: `python -m bench.accuracy COMMAND`. `suite` measures (minutes), `report` writes docs/benchmarks-accuracy.md from it."""
+"""Command line: `python -m bench.accuracy COMMAND`. `suite` measures (minutes), `cost` and `real` measure on engines that run, `report`
+writes docs/benchmarks-accuracy.md from all of it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.accuracy import report, suite, warm
+from bench.accuracy import cost, real, report, suite, warm
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,6 +19,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, default=suite.RESULTS)
     commands.add_parser("warm", help="computes the variants of SmolLM2 into the cache (an hour)")
+    for name, cases, text in (
+        ("cost", cost.CASES, "seconds, memory and lag of the checker on engines that run (ten minutes)"),
+        ("real", real.CASES, "the llama.cpp server against numpy, by `polyfleet accuracy run` (half an hour)"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--only", action="append", choices=list(cases), help="a case; may be given again")
     commands.add_parser("report", help=f"writes {report.PAGE.name} from bench/results/accuracy.json")
     return top
 
@@ -26,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     if chosen.command == "suite":
         return suite.command(chosen.only, chosen.runs, chosen.seed, chosen.out)
+    if chosen.command in ("cost", "real"):
+        return suite.on_engines(chosen.command, cost.measure if chosen.command == "cost" else real.measure, chosen.only)
     return warm.command() if chosen.command == "warm" else report.command()
 
 

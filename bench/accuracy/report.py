@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.accuracy import cost
 from bench.accuracy.suite import Sections, load
 from bench.placement.report import table
 from tools.paths import ROOT
@@ -32,13 +33,18 @@ def page(found: Sections) -> str:
     for name, section in sorted(found.items()):
         rows: list[dict[str, Any]] = section["rows"]
         keys = list(dict.fromkeys(key for row in rows for key in row))
-        lines += [f"## {name}", "", f"{section['date']}, {section['machine']}, {section['runs']} runs, seed {section['seed']}", ""]
+        about = [section["date"], section["machine"]]
+        about += [f"{section['runs']} runs, seed {section['seed']}"] if "runs" in section else []
+        lines += [f"## {name}", "", ", ".join(about), ""]
         lines += table(keys, ([_cell(row.get(key)) for key in keys] for row in rows))
     return "\n".join(lines)
 
 
 def _targets(found: Sections) -> list[str]:
     rows: list[Sequence[object]] = []
+    for text, met in cost.TARGETS if "cost" in found else ():
+        missed = [str(row["case"]) for row in found["cost"]["rows"] if not met(row)]
+        rows.append(("cost", text, "**not met**: " + ", ".join(missed) if missed else "met"))
     for name, section in sorted(found.items()):
         if not name.startswith("corpus"):
             continue

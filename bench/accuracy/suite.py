@@ -33,6 +33,26 @@ def load(path: Path = RESULTS) -> Sections:
     return found
 
 
+def keep(name: str, rows: list[tables.Row], out: Path = RESULTS, **about: int) -> None:
+    """Writes one section; `about` says what else belongs to its figures."""
+    section = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        **about,
+        "rows": rows,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**load(out), name: section}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def on_engines(name: str, measure: Callable[[list[str] | None], list[tables.Row]], only: list[str] | None) -> int:
+    """Measures on engines that run, and writes their section; with `only` its other rows stay as they are."""
+    rows = {row["case"]: row for row in load().get(name, {"rows": []})["rows"]} if only else {}
+    rows |= {row["case"]: row for row in measure(only)}
+    keep(name, list(rows.values()))
+    return 0
+
+
 def command(only: list[str] | None, runs: int, seed: int, out: Path) -> int:
     """Measures the parts named, or all, for both models and writes them; a section replaces only itself."""
     found = list(models.every())
@@ -46,15 +66,6 @@ def command(only: list[str] | None, runs: int, seed: int, out: Path) -> int:
             rows = measure(model, runs, seed)
             if not rows:
                 continue
-            section = {
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-                "runs": runs,
-                "seed": seed,
-                "rows": rows,
-            }
-            out.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({**load(out), f"{part}: {model.name}": section}, indent=1, sort_keys=True)
-            out.write_text(text + "\n", encoding="utf-8")
+            keep(f"{part}: {model.name}", rows, out, runs=runs, seed=seed)
             print(f"{part}, {model.name}: {len(rows)} rows, {time.process_time() - start:.0f} CPU s", flush=True)
     return 0
