@@ -3,7 +3,8 @@
 A test bets on numbers in [0, 1], of which a candidate beyond the margins has a mean of at least the boundary:
 
 - Tokens: the score 1/2 + (d - B)/(2 c) of a prompt at distance d, clipped, at 1/2. B = min(kappa max(n, floor), cap) with n the
-  reference's own noise at this prompt, c = twice the B of the stratum's mean noise (for kappa = 2 four times that noise). One test per
+  reference's own noise at this prompt, c = the B of the stratum's mean noise, so that distances from 0 to 2 B fill [0, 1]: what is no
+  further than the margin in the mean is told from what is, and no range is left unused (docs/benchmarks-accuracy.md, widths). One test per
   stratum and statistic: KL divergence, and the squared difference of the golden token's log-probability, which finds what a truncated
   divergence cannot see. Both where alternatives are told.
 - Tail: 1 for a bad prompt, at the rate that is to be certified.
@@ -30,7 +31,7 @@ from accuracy.types import Condition, Gate, Sample
 
 KL, SQ, RATE, BIAS_UP, BIAS_DOWN, TASK = "kl", "sq", "rate", "bias+", "bias-", "task"
 SCORE_BOUNDARY, BIAS_BOUNDARY = 0.5, 0.625
-WIDTH = 2.0  # c over B at the mean noise
+WIDTH = 1.0  # c over B at the mean noise
 MOST_STRATA = 256
 
 

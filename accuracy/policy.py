@@ -55,9 +55,9 @@ class Margins:
 
     noise_ratio: float | None = 2.0  # kappa
     floor_kl: float = 5e-4
-    cap_kl: float = 0.01
+    cap_kl: float = 0.02
     floor_sq: float = 1e-3
-    cap_sq: float = 0.02
+    cap_sq: float = 0.04
     tail_kl: float = 0.5  # tau, of one position
     flip_margin_nats: float = 1.0  # m, reference margin of a top-1 flip
     bias: float = 0.02  # b, of the mean signed difference
@@ -230,7 +230,7 @@ class Policy:
 # What a declared difference allows (reference -> candidate), nats per token. Several differences: the widest of each.
 _ROWS: Mapping[str, Margins] = {
     "": Margins(),
-    "kv8": Margins(3.0, 1e-3, 0.015, 2e-3, 0.03, 0.5, 1.0, 0.03),  # int8 KV cache
+    "kv8": Margins(3.0, 1e-3, 0.03, 2e-3, 0.06, 0.5, 1.0, 0.03),  # int8 KV cache
     "kvfp8": Margins(6.0, 2e-3, 0.03, 4e-3, 0.06, 1.0, 2.0, 0.03),
     "activations8": Margins(6.0, 2e-3, 0.03, 4e-3, 0.06, 1.0, 2.0, 0.03),  # the engine quantises activations, same weights
     "weights8": Margins(12.0, 5e-3, 0.10, 1e-2, 0.20, 1.5, 3.0, 0.05, True),

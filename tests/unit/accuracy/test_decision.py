@@ -87,18 +87,18 @@ def test_without_another_side_only_consistency_is_tested() -> None:
 
 
 def test_scores_by_hand() -> None:
-    # B = 2 * .002, c = 2 B = 4 * noise: at the noise itself 1/2 - .002/.016
+    # B = 2 * .002, c = B: at the noise itself 1/2 - .002/.008
     assert allowed(POLICY, "kl", NOISE) == 0.004
     tests = laid_out()
-    assert tests.scales == ((0.008, 0.016),)
+    assert tests.scales == ((0.004, 0.008),)
     says = tests.says(sample(0, bias=0.02))
-    assert says[Gate.TOKENS, "kl"].value == pytest.approx(0.375)
-    assert says[Gate.TOKENS, "sq"].value == pytest.approx(0.375)
+    assert says[Gate.TOKENS, "kl"].value == pytest.approx(0.25)
+    assert says[Gate.TOKENS, "sq"].value == pytest.approx(0.25)
     assert says[Gate.BIAS, "bias+"].value == pytest.approx(0.625)  # the margin itself
     assert says[Gate.BIAS, "bias-"].value == pytest.approx(0.375)
-    assert score(POLICY, "kl", 1.0, NOISE, 0.008) == 1.0
+    assert score(POLICY, "kl", 1.0, NOISE, 0.004) == 1.0
     assert allowed(POLICY, "kl", 1e-9) == 0.001  # the floor, 5e-4
-    assert allowed(POLICY, "kl", 0.1) == 0.01  # the cap
+    assert allowed(POLICY, "kl", 0.1) == 0.02  # the cap
     four_bits = Policy(margins=Margins(noise_ratio=None, cap_kl=0.1, cap_sq=0.2))
     assert allowed(four_bits, "kl", NOISE) == 0.1
     stated = Policy(noise_kl=0.003)
@@ -187,7 +187,7 @@ def test_not_before_the_least_number_of_prompts() -> None:
 def test_ten_strata_need_each_of_them() -> None:
     samples = [sample(n, stratum=TEN[n % 10], condition=CROSSED[n % 18]) for n in range(600)]
     found, _ = run(laid_out(TEN, conditions=CROSSED), samples)
-    assert (found.verdict, found.prompts) == (Verdict.PROMOTE, 290)
+    assert (found.verdict, found.prompts) == (Verdict.PROMOTE, 260)  # the rate of bad prompts needs 259, and rounds have ten
     # one of them at 1.9 times the noise, inside the margin of 2 and so not shown to be
     near = [replace(s, d_kl=1.9 * NOISE) if s.stratum == "S7" else s for s in samples]
     found, _ = run(laid_out(TEN, conditions=CROSSED), near)

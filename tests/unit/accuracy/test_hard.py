@@ -83,7 +83,7 @@ def test_an_engine_that_cannot_write_nan_is_non_finite() -> None:
 
 
 def test_the_limit_of_a_prompts_divergence_follows_the_pair() -> None:
-    # max(0.25, 5 x cap): the default cap is 0.01.
+    # max(0.25, 5 x cap): the default cap is 0.02.
     assert hard.at_sight(HEALTHY, POLICY, d_kl=0.25) == ()
     assert codes(hard.at_sight(HEALTHY, POLICY, d_kl=0.2501)) == ["KlAboveLimit"]
     assert codes(hard.at_sight(HEALTHY, POLICY, d_kl=NAN)) == ["KlAboveLimit"]

@@ -39,9 +39,9 @@ def test_levels() -> None:
 @pytest.mark.parametrize(
     ("declared", "kappa", "floor", "cap", "tail", "flip", "bias", "tasks"),
     [
-        ({"weights": "fp16"}, 2, 5e-4, 0.01, 0.5, 1.0, 0.02, False),
-        ({"weights": "fp32", "activations": "bf16"}, 2, 5e-4, 0.01, 0.5, 1.0, 0.02, False),
-        ({"kv": "int8"}, 3, 1e-3, 0.015, 0.5, 1.0, 0.03, False),
+        ({"weights": "fp16"}, 2, 5e-4, 0.02, 0.5, 1.0, 0.02, False),
+        ({"weights": "fp32", "activations": "bf16"}, 2, 5e-4, 0.02, 0.5, 1.0, 0.02, False),
+        ({"kv": "int8"}, 3, 1e-3, 0.03, 0.5, 1.0, 0.03, False),
         ({"kv": "fp8"}, 6, 2e-3, 0.03, 1.0, 2.0, 0.03, False),
         ({"activations": "int8"}, 6, 2e-3, 0.03, 1.0, 2.0, 0.03, False),
         ({"weights": "w8a8"}, 12, 5e-3, 0.10, 1.5, 3.0, 0.05, True),

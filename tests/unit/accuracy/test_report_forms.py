@@ -153,10 +153,10 @@ def test_a_ratio_by_hand() -> None:
 
 
 def test_boundary_of_a_prompt() -> None:
-    """kappa 2: twice the noise; the floor 5e-4 below it; the cap .01 above; with 4-bit weights the cap alone."""
+    """kappa 2: twice the noise; the floor 5e-4 below it; the cap .02 above; with 4-bit weights the cap alone."""
     assert figures.limit_of(0.002, POLICY, "kl") == 0.004
     assert figures.limit_of(0.0, POLICY, "kl") == 0.001
-    assert figures.limit_of(1.0, POLICY, "kl") == 0.01
+    assert figures.limit_of(1.0, POLICY, "kl") == 0.02
     assert figures.limit_of(0.001, POLICY, "sq") == 0.002
     assert figures.limit_of(0.001, replace(POLICY, margins=Margins(noise_ratio=None, cap_kl=0.1)), "kl") == 0.1
 
