@@ -87,7 +87,8 @@ async def captured(work: str, url: str) -> tuple[bytes, float]:
 
     policy, golden = policy_of(work), golden_of()
     count = ENTRY_ITEMS if work in ENTER else needed(policy)
-    items = [planned.item for planned in plan_order(golden.items, policy)][:count]
+    wanted = [item for item in golden.items if item.stratum in policy.strata]
+    items = [planned.item for planned in plan_order(wanted, policy)][:count]
     async with connect(Endpoint(url, name="reference", timeout_s=TIMEOUT_S)) as client:
         await probe(client)
         begun = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.accuracy import cost
+from bench.accuracy import cost, prose
 from bench.accuracy.suite import Sections, load
 from bench.placement.report import table
 from tools.paths import ROOT
@@ -19,9 +19,10 @@ the mean divergence over the reference's own noise. The gates in use elsewhere a
 (`bench/accuracy/others.py` says from which, and what was assumed).
 """
 TARGETS = (
-    ("no fault is ever promoted", lambda row: row["group"] != "fault" or row["promote"] == 0),
-    ("harmless variants are promoted in 99 % of runs", lambda row: row["group"] != "benign" or row["promote"] >= 0.99),
+    ("fault", "no fault is ever promoted", lambda row: row["group"] != "fault" or row["promote"] == 0),
+    ("benign", "harmless variants are promoted in 99 % of runs", lambda row: row["group"] != "benign" or row["promote"] >= 0.99),
     (
+        "benign",
         "harmless variants need a median of 260 prompts in one stratum, 330 in ten",
         lambda row: row["group"] != "benign" or row["prompts"] <= (260 if row["way"] == "one stratum" else 330),
     ),
@@ -29,13 +30,15 @@ TARGETS = (
 
 
 def page(found: Sections) -> str:
-    lines = [HEAD, *_targets(found)]
+    lines, said = [HEAD, *_targets(found)], {""}
     for name, section in sorted(found.items()):
         rows: list[dict[str, Any]] = section["rows"]
         keys = list(dict.fromkeys(key for row in rows for key in row))
         about = [section["date"], section["machine"]]
         about += [f"{section['runs']} runs, seed {section['seed']}"] if "runs" in section else []
-        lines += [f"## {name}", "", ", ".join(about), ""]
+        words = prose.of(name)
+        lines += [f"## {name}", "", *([words] if words and words not in said else []), ", ".join(about), ""]
+        said.add(words)
         lines += table(keys, ([_cell(row.get(key)) for key in keys] for row in rows))
     return "\n".join(lines)
 
@@ -48,7 +51,9 @@ def _targets(found: Sections) -> list[str]:
     for name, section in sorted(found.items()):
         if not name.startswith("corpus"):
             continue
-        for text, holds in TARGETS:
+        for group, text, holds in TARGETS:
+            if all(row["group"] != group for row in section["rows"]):
+                continue
             missed = [
                 f"{row['variant']} ({row['way']}: promoted {row['promote']:.3g}, {row['prompts']:.0f} prompts)"
                 for row in _not(section, holds)
