@@ -39,7 +39,8 @@ TIMEOUT_S = 600.0
 
 
 def settings_of(work: str) -> Settings:
-    """`sandbox`: sandbox/policy.yaml. `quick`: the same with the level's own rate of bad prompts and with every stratum of short prompts.
+    """`sandbox` and the entry checks: sandbox/policy.yaml.
+    `quick`: the same with the level's own rate of bad prompts and with every stratum of short prompts.
     `shipped`: level Quick as it comes. All state the noise that an engine in numpy does not show."""
     from accuracy.policy import Settings
 
@@ -50,7 +51,7 @@ def settings_of(work: str) -> Settings:
         level="Quick", noise_kl=0.002, strata=SHORT, modes=(mode,), positions_per_prompt=8, top_k=5, concurrency=(1, 4),
         prefix_cache=("Miss", "Hit"),
     )  # fmt: skip
-    return Settings(strata=("UltraShort",), bad_prompt_rate=0.05, max_prompts=100).over(small) if work == "sandbox" else small
+    return Settings(strata=("UltraShort",), bad_prompt_rate=0.05, max_prompts=100).over(small) if work != "quick" else small
 
 
 def policy_of(work: str) -> Policy:

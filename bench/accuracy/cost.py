@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +24,31 @@ from bench.accuracy.models import CACHE
 from tools.paths import ROOT
 
 Row = dict[str, Any]
-NUMPY, LLAMA = ("--backend=numpy", "--dtype=fp32"), ("--backend=llamacpp",)
+NUMPY, LLAMA, BYTE = ("--backend=numpy", "--dtype=fp32"), ("--backend=llamacpp",), ("--backend=byte",)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A work of bench.accuracy.checker; `most_s` is the target. Whatever can score a prompt at once does, so Stepwise is measured on the
-    engine that cannot."""
+    engine that cannot, and on the smallest."""
 
     name: str
+    work: str
+    flags: tuple[str, ...]  # of the reference and of the candidate: of one fingerprint
     most_s: float | None = None
-    flags: tuple[str, ...] = NUMPY  # of the reference and of the candidate: of one fingerprint
 
 
+CERTIFY, ENTRY = "certification, level Quick", "entry check"
 CASES: dict[str, Case] = {
-    "sandbox": Case("certification, level Quick, numpy, sandbox/policy.yaml", 180.0),
-    "quick": Case("certification, level Quick, numpy, 2 % bad prompts, six strata, 8 positions", 180.0),
-    "shipped": Case("certification, level Quick, numpy, six strata, 48 positions, up to 64 in flight"),
-    "entry-stepwise": Case("entry check, Stepwise, llama.cpp", 30.0, LLAMA),
-    "entry": Case("entry check, PromptLogprobs, numpy", 30.0),
+    "byte": Case(f"{CERTIFY}, byte model, sandbox/policy.yaml", "sandbox", BYTE, 180.0),
+    "byte-entry": Case(f"{ENTRY}, byte model, PromptLogprobs", "entry", BYTE, 30.0),
+    "byte-stepwise": Case(f"{ENTRY}, byte model, Stepwise", "entry-stepwise", BYTE, 30.0),
+    "smol": Case(f"{CERTIFY}, SmolLM2 in numpy, sandbox/policy.yaml", "sandbox", NUMPY, 180.0),
+    "smol-entry": Case(f"{ENTRY}, SmolLM2 in numpy, PromptLogprobs", "entry", NUMPY, 30.0),
+    "smol-stepwise": Case(f"{ENTRY}, SmolLM2 on llama.cpp, Stepwise", "entry-stepwise", LLAMA, 30.0),
+    "smol-quick": Case(f"{CERTIFY}, SmolLM2 in numpy, 2 % bad prompts, six strata, 8 positions", "quick", NUMPY, 180.0),
+    "smol-shipped": Case(f"{CERTIFY}, SmolLM2 in numpy, six strata, 48 positions, up to 64 in flight", "shipped", NUMPY),
 }
 MOST_MB, MOST_LATE_MS = 40.0, 100.0
 TARGETS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
@@ -51,16 +57,19 @@ TARGETS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
         lambda row: row["most s"] is None or row["seconds"] <= row["most s"],
     ),
     ("the checker adds at most 40 MB to the operator", lambda row: row["adds MB"] <= MOST_MB),
-    ("the event loop is less than 100 ms late during a run", lambda row: row["loop late ms, most"] < MOST_LATE_MS),
+    # what a tick is later than the process computed meanwhile, it waited for a core
+    ("the process itself holds the event loop less than 100 ms", lambda row: row["of it own CPU ms, most"] < MOST_LATE_MS),
+    ("the event loop is less than 100 ms late, whoever else computes", lambda row: row["loop late ms, most"] < MOST_LATE_MS),
 )
 
 
 def measure(only: list[str] | None = None) -> list[Row]:
-    """A row of each case; `only` names works. Raises EngineError where the weights are missing, RuntimeError where a check breaks."""
-    return [_row(work, case) for work, case in CASES.items() if not only or work in only]
+    """A row of each case; `only` names cases. Raises EngineError where the weights are missing, RuntimeError where a check breaks."""
+    return [_row(case) for key, case in CASES.items() if not only or key in only]
 
 
-def _row(work: str, case: Case) -> Row:
+def _row(case: Case) -> Row:
+    work = case.work
     record = CACHE / f"record-{work}-{case.flags[0].partition('=')[2]}-{checker.key_of(work)}"
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +78,10 @@ def _row(work: str, case: Case) -> Row:
             _checker("capture", work, running.url, partial)
         partial.rename(record)
     with engine(*case.flags) as running:
-        busy, own = _busy(), _spent(running.pid)
+        begun, busy, own = time.monotonic(), _busy(), _spent(running.pid)
         found = _checker("check", work, running.url, record)
-        own, busy = _spent(running.pid) - own, _busy() - busy
-    others = max(0.0, busy - own - found["checker CPU s"]) / found["seconds"]
+        own, busy, whole = _spent(running.pid) - own, _busy() - busy, time.monotonic() - begun
+    others = max(0.0, busy - own - found["checker CPU s"]) / whole
     row = {
         "case": case.name,
         "most s": case.most_s,

@@ -1,7 +1,8 @@
 """`real`: two implementations that really differ, SmolLM2-135M on the llama.cpp server and in numpy, compared by `polyfleet accuracy run`
 as anybody would: llama.cpp quantises activations to int8, rounds elsewhere and sums in another order; the weights are the same file.
 
-The reference is captured once, each candidate is then compared with the record. Engines and CLI are processes of their own.
+The reference is captured once (kept under .bench/accuracy), each candidate is then compared with the record. Engines and CLI are
+processes of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from accuracy.golden import builtin
 from bench.accuracy.engines import engine
+from bench.accuracy.models import CACHE
 from tools.paths import ROOT
 
 Row = dict[str, Any]
@@ -26,7 +28,7 @@ RUN = ("--level=Quick", "--mode=Stepwise", "--positions=4", "--top-k=5", "--conc
 PROMPTS, CHARACTERS = 190, 48
 # Neither engine shows much noise of its own under another load; stated instead, as sandbox/policy.yaml does and for its reason.
 NOISE = "--noise-kl=0.002"
-INT8 = ("--declare-reference=activations=int8",)
+INT8 = ("--declare-reference=activations=int8", "--declare=activations=fp32")
 EXITS = {0: "Promote", 4: "Block", 5: "Inconclusive"}
 
 
@@ -50,26 +52,17 @@ CASES: dict[str, Case] = {
 def measure(only: list[str] | None = None) -> list[Row]:
     """A row of each case. Raises EngineError where the weights are missing, RuntimeError where the CLI breaks."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        record, golden = Path(folder) / "llama.gz", Path(folder) / "short.jsonl"
+    record, golden = CACHE / "real-llama.gz", CACHE / "real-short.jsonl"
+    if not record.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         _short(golden)
         with engine(*LLAMA) as running:
-            words = [
-                "capture",
-                f"--reference={running.url}/v1",
-                "--reference-name=llama.cpp",
-                "--yes",
-                *RUN,
-                NOISE,
-                f"--golden={golden}",
-                f"--out={record}",
-            ]
-            begun = time.monotonic()
-            _cli(words, {0})
-            print(f"captured in {time.monotonic() - begun:.0f} s", flush=True)
+            words = ["capture", f"--reference={running.url}/v1", "--reference-name=llama.cpp", "--yes", *RUN, NOISE]
+            _cli([*words, f"--golden={golden}", f"--out={record}"], {0})
+    with tempfile.TemporaryDirectory() as folder:
         for key, case in CASES.items():
             if not only or key in only:
-                rows.append(_row(case, record, Path(folder) / key))
+                rows.append(_row(case, record, golden, Path(folder) / key))
                 print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -85,10 +78,20 @@ def _short(path: Path) -> None:
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def _row(case: Case, record: Path, out: Path) -> Row:
+def _row(case: Case, record: Path, golden: Path, out: Path) -> Row:
     with engine(*case.flags) as running:
         begun = time.monotonic()
-        words = ["run", f"--record={record}", f"--candidate={running.url}/v1", "--yes", *RUN, NOISE, *case.declare, f"--out={out}"]
+        words = [
+            "run",
+            f"--record={record}",
+            f"--candidate={running.url}/v1",
+            "--yes",
+            *RUN,
+            NOISE,
+            f"--golden={golden}",
+            *case.declare,
+            f"--out={out}",
+        ]
         code = _cli([*words, "--output=json"], set(EXITS))
         seconds = time.monotonic() - begun
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
