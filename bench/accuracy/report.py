@@ -45,9 +45,12 @@ def page(found: Sections) -> str:
 
 def _targets(found: Sections) -> list[str]:
     rows: list[Sequence[object]] = []
-    for text, met in cost.TARGETS if "cost" in found else ():
+    measured = {row["case"] for row in found.get("cost", {"rows": ()})["rows"]}
+    unknown = [case.name for case in cost.CASES.values() if case.most_s is not None and case.name not in measured]
+    for text, met in cost.TARGETS if measured else ():
         missed = [str(row["case"]) for row in found["cost"]["rows"] if not met(row)]
-        rows.append(("cost", text, "**not met**: " + ", ".join(missed) if missed else "met"))
+        judged = "**not met**: " + ", ".join(missed) if missed else "met"
+        rows.append(("cost", text, f"{judged}; not measured: {', '.join(unknown)}" if unknown else judged))
     for name, section in sorted(found.items()):
         if not name.startswith("corpus"):
             continue
