@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autoscaling import capacity, floor, level, trials
 from autoscaling.capacity import Supply
 from autoscaling.memory import Memory
-from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FIRST_HORIZONS, FIRST_S, FLOOR_EVERY_S, FLOOR_YOUNG_BINS, STEP_S, WINDOW_S
+from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FIRST_HORIZONS, FIRST_S, FLOOR_EVERY_S, FLOOR_YOUNG_BINS, WINDOW_S
 from autoscaling.types import Look, Replica
 from autoscaling.windows import Measured, Windows, measure
 
@@ -66,8 +66,6 @@ def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, hor
         known = level.begin(measured.low, memory.first_sigma)
     else:
         known, stepped = level.follow(known, measured.low, measured.high, measured.seconds)
-    if known.age <= STEP_S:
-        return replace(memory, level=known), stepped  # the outputs of the first requests are not seen yet: no part of the record
     work = min(max(known.fast, measured.low), measured.high)
     bins = floor.fill(memory.bins, work, measured.seconds)
     slo = look.settings.slo

@@ -48,7 +48,7 @@ FLOOR_EVERY_S = 60.0  # it is worked out anew so often, s of ticks; in
 FLOOR_YOUNG_BINS = 60  # the first bins at every tick: the first burst tells more than all before it
 THIN_MINUTES = 1.0  # thin = this / (this + minutes seen)
 THIN_MORE = 0.5  # floor x (1 + this x thin)
-THIN_BURST = 4.0  # of a load of bursts, what exceeds the mean is taken so much larger at first,
+THIN_BURST = 6.0  # of a load of bursts, what exceeds the mean is taken so much larger at first,
 THIN_BURST_MINUTES = 1.5  # for so long: the largest burst of `code×1` is eight times the first
 
 # --- trials of following and standing still on the past ---------------------------------------------------------------------------------
@@ -56,10 +56,10 @@ TRIAL_FIRST = 0.25  # work/s, least capacity of the grid
 TRIAL_STEP = 1.08  # ratio of the grid: a floor is interpolated between values 8 % apart
 TRIAL_GRID = 128  # up to 4,400 work/s
 TRIAL_HALF_LIFE_S = 3.0 * 3600.0  # "long memory": hours, so that a burst pattern outlives a quiet hour
-TRIAL_MARGIN = 1.05  # the other family must be cheaper by this before the policy changes over
+TRIAL_MARGIN = 1.15  # the other family must be cheaper by this: at less, `conv×3` changed over and back and cost the same
 BURSTY = 0.5  # only loads whose 10-s work varies by more than this over its mean may stand still: a steady one is served alike by both, and
 BURSTY_STAYS = 0.35  # is then caught by its next trend (`conv×3` 0.22, `ramp5` 0.6 with its ramp, `code×1` 1.7)
-BIN_BURSTS = 0.08  # the floor x (1 + this x that variation) for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins
+BIN_BURSTS = 1.15  # on that floor, for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins
 YOUNG_BINS = 30  # so long the floor by backtest counts beside the one by trials, which has seen too little
 
 # --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------

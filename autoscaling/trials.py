@@ -119,7 +119,7 @@ def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
     mean = trials.work / trials.seconds
     variation = sqrt(max(0.0, trials.square / trials.seconds - mean * mean)) / mean
     bursty = floor_1 > mean and variation > (BURSTY_STAYS if before else BURSTY)
-    floor_1 *= 1.0 + BIN_BURSTS * variation
+    floor_1 *= BIN_BURSTS  # the same for every load, so that more load never asks for less
     return Verdict(floor_1, bursty and cost_1 * margin < cost_0, cost_0, cost_1)
 
 

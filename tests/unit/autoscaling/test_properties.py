@@ -88,7 +88,7 @@ def test_no_two_opposite_moves_within_a_window_under_constant_load(load: float, 
     """With the noise of single requests too, which at one work-second each is that of a small fleet."""
     scene = Scene(count=4, settings=settings(), noise=random.Random(seed) if noisy else None)
     scene.run(load, 3600.0)
-    window = 195.0
+    window = 95.0
     moves = [(i * 10.0, d.direction) for i, d in enumerate(scene.said) if d.direction is not Direction.HOLD]
     for (when, one), (then, other) in pairwise(moves):
         assert one == other or then - when >= window or (noisy and one is Direction.DOWN)  # noise may ask for more at any time
