@@ -181,14 +181,15 @@ def _passes(
         weights = np.array([worth.LOWEST * worth.APART ** max(0, min(2, 2 - (r - first))) for r in range(ranks)])
         fleet = fleetform.build(problem, weights, short=True)
         form = fleet.form
-        assert form.least_phi is not None  # build sets both
-        assert form.least_count is not None  # 1
+        # Absent where everybody may lose what runs.
+        least_phi = np.zeros(len(form.rank)) if form.least_phi is None else form.least_phi
+        least_count = np.zeros(len(form.rank), np.int64) if form.least_count is None else form.least_count
         done = form.rank < first
         totals = got.columns.count.sum(axis=1)
         form = replace(
             form,
-            least_phi=np.where(done, got.columns.phi - 1e-6, form.least_phi),
-            least_count=np.where(done, np.minimum(totals, form.minimum), form.least_count),
+            least_phi=np.where(done, got.columns.phi - 1e-6, least_phi),
+            least_count=np.where(done, np.minimum(totals, form.minimum), least_count),
         )
         fleet = replace(fleet, form=form)
         got = _solved(form, effort, watchdog, got.hard, _repriced(form, got))

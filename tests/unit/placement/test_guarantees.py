@@ -176,6 +176,19 @@ def test_guarantee_4_no_rank_is_short_for_a_lower_one(effort: Effort) -> None:
         assert plan_of(snapshot, demand, effort).shortfalls
 
 
+@both
+def test_guarantee_4_five_ranks_are_served_in_their_order(effort: Effort) -> None:
+    """More ranks than one pass of the columns weighs: five models that want 8 devices each, as 4 replicas of 2, on 20 devices. The first
+    two get all, the third the 4 devices that are left, though a lower one would earn more work with each device."""
+    names = ["m4", "m1", "m3", "m0", "m2"]  # neither sorted by rank nor by name
+    models = [Model(f"ns/{n}", priority=100 - 10 * int(n[1]), min_replicas=0, max_replicas=9) for n in names]
+    options = [option(n, "h100", 2, work_per_s=1.0 + int(n[1])) for n in names]
+    asked = Demand(tuple(ModelDemand(f"ns/{n}", 4.0 * (1.0 + int(n[1]))) for n in names))
+    nodes = [node("n1", H100, 8), node("n2", H100, 8), node("n3", H100, 4)]
+    plan = plan_of(snap([H100], nodes, models, options), asked, effort)
+    assert [got(plan, f"m{i}") for i in range(5)] == [4, 4, 2, 0, 0]
+
+
 def _missing(plan: Plan, names: set[str]) -> float:
     return sum(s.unmet_share for s in plan.shortfalls if s.model in names)
 
