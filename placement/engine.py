@@ -97,6 +97,11 @@ class _Run:
     past: object | None = None  # of the explanations, likewise
 
     @property
+    def ended_by(self) -> str:
+        """What decided where every solver has failed."""
+        return "Deadline" if self.watchdog.left() <= 0 else "Effort"
+
+    @property
     def cache(self) -> Cache:
         return self.warm.cache if isinstance(self.warm.cache, Cache) else Cache()
 
@@ -225,7 +230,7 @@ class _Run:
                 message += f"; {error}"
                 continue
             outcome = Outcome.KEPT_OLD if keep_only else Outcome.GREEDY
-            found = finish(problem, binding, How(outcome, "Greedy", "Greedy", message=message), self.effort)
+            found = finish(problem, binding, How(outcome, "Greedy", "Greedy", self.ended_by, message=message), self.effort)
             faults = check(problem.snapshot, self.demand, found, explained=self.effort.explain)
             if not faults or keep_only:
                 return found
@@ -315,9 +320,11 @@ class _Best:
         return how
 
     def unsolved(self) -> None:
-        """No solver gave an answer: that everything is kept is then no choice among plans, it is what greedy could do."""
+        """No solver came to its end: that everything is kept is then no choice among plans, it is what greedy could do."""
         greedily = How(Outcome.GREEDY, "Greedy", "Greedy")
-        self.found = [replace(c, how=greedily) if c.how.outcome is Outcome.KEPT_OLD else c for c in self.found]
+        hows = [greedily if c.how.outcome is Outcome.KEPT_OLD else c.how for c in self.found]
+        by = self.run.ended_by
+        self.found = [replace(c, how=replace(how, decided_by=by)) for c, how in zip(self.found, hows, strict=True)]
 
     def finished(self) -> Plan | None:
         """The plan with its explanations; None if nothing could be bound, or nothing passed the check."""

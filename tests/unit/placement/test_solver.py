@@ -166,6 +166,19 @@ def test_a_deadline_keeps_what_was_found_and_says_so(monkeypatch: pytest.MonkeyP
     assert got(plan, "a") == 3
 
 
+@pytest.mark.parametrize("exact_size", [600, 0])
+def test_a_deadline_before_any_solver_answers_is_told(exact_size: int) -> None:
+    """The greedy plan leaves, checked; that time decided is in the record, because the same input may give another plan tomorrow."""
+    snapshot, demand = simple()
+    late = replace(snapshot, policy=replace(snapshot.policy, time_limit_s=1e-9))
+    plan, _ = placement.plan(late, demand, effort=Effort(exact_size=exact_size))
+    assert (plan.outcome, plan.decided_by, got(plan, "a")) == (Outcome.GREEDY, "Deadline", 3)
+    assert "no time left" in plan.message
+    assert placement.check(late, demand, plan) == ()
+    none, _ = placement.plan(snapshot, demand, effort=Effort(exact_size=exact_size), solvers=[])
+    assert (none.outcome, none.decided_by) == (Outcome.GREEDY, "Effort")
+
+
 def test_steps_and_not_seconds_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same effort gives the same bytes, twice, and passes its nodes to the solver."""
     seen: list[int] = []
