@@ -25,7 +25,7 @@ down to that one: they are the target, and a target that hid them would send the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from placement.problem import Problem, Way
@@ -77,16 +77,42 @@ def bind(problem: Problem, starts: Sequence[int], stops: Sequence[int], slots: M
             for start in _starts(problem, way, starts[way.index], ordered, on_node, total):
                 placed.append((problem.rank[way.model], start))
                 kept[(start.model, start.option, start.cell, start.node)] += 1
-    # Within a rank the starts that need nobody's devices first: they can begin at once. Of those the larger first: a single device that
-    # begins together with a larger request must not take the half of the card or ring that the other was promised.
-    size = {o.id: -o.devices for o in problem.options}
-    placed.sort(key=lambda p: (p[0], len(p[1].after) > 0, size[p[1].option], p[1].model, p[1].option, p[1].node, p[1].after))
     return Binding(
         assignments=tuple(Assignment(*key, replicas=count) for key, count in sorted(kept.items())),
         keep=tuple(sorted(keep)),
         stop=tuple(replica for _, replica in sorted(stop_order)),
-        starts=tuple(start for _, start in placed),
+        starts=_in_order(problem, placed),
     )
+
+
+def bound(problem: Problem, stop: Collection[str], starts: Sequence[Start]) -> Binding:
+    """The same for acts that are known already: replicas that stop, and starts on their nodes."""
+    kept: Counter[tuple[str, str, str, str]] = Counter((s.model, s.option, s.cell, s.node) for s in starts)
+    keep: list[str] = []
+    order: list[tuple[int, str]] = []
+    for g in problem.groups:
+        where = "" if g.cell is None else problem.cells[g.cell].name
+        for replica in g.ids:
+            if replica in stop:
+                order.append((-problem.rank[g.model], replica))
+            else:
+                keep.append(replica)
+                kept[(problem.models[g.model].name, g.option or "", where, g.node)] += 1
+    rank = {m.name: problem.rank[i] for i, m in enumerate(problem.models)}
+    return Binding(
+        assignments=tuple(Assignment(*key, replicas=count) for key, count in sorted(kept.items())),
+        keep=tuple(sorted(keep)),
+        stop=tuple(replica for _, replica in sorted(order)),
+        starts=_in_order(problem, [(rank[s.model], s) for s in starts]),
+    )
+
+
+def _in_order(problem: Problem, placed: list[tuple[int, Start]]) -> tuple[Start, ...]:
+    """Within a rank the starts that need nobody's devices first: they can begin at once. Of those the larger first: a single device that
+    begins together with a larger request must not take the half of the card or ring that the other was promised."""
+    size = {o.id: -o.devices for o in problem.options}
+    placed.sort(key=lambda p: (p[0], len(p[1].after) > 0, size[p[1].option], p[1].model, p[1].option, p[1].node, p[1].after))
+    return tuple(start for _, start in placed)
 
 
 def _order(problem: Problem, way: Way) -> tuple[bool, int, int, str, str]:

@@ -1,4 +1,4 @@
-"""A proposal to move running replicas so that a size fits that is short only because free devices are scattered. Never applied by itself.
+"""A proposal to move running replicas so that a size fits that is short only because free devices are scattered. `makeroom` carries it out.
 
 Two bounds say whether it can help: the rows of a cell in place (nobody moves) and repacked (everybody may). Where one more request breaks
 the first and not the second, a program over the cell's nodes looks for the fewest moves:
@@ -10,14 +10,15 @@ the first and not the second, a program over the cell's nodes looks for the fewe
 
 Only replicas that the plan keeps move, inside their cell (same pool, same failure domain, same price), and none that are younger than their
 residence. Moves are ordered so that each starts before its old replica stops (make before break); where a ring of moves leaves no free spot
-the one with the fewest devices stops first, and says so.
+the one with the fewest devices stops first, and says so. `at_once` asks only for moves that can all start at the same moment, into what is
+free now: these are safe to carry out whatever becomes of the others.
 
 Not covered: cells with rings, and pools whose own scheduler chooses nodes (nobody could say where a replica lands).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from placement import _solver
@@ -29,7 +30,7 @@ from placement.general import WEIGHT
 from placement.lack import carried
 from placement.live import Live
 from placement.nodes import Group, members
-from placement.problem import Problem, build, unmet_price
+from placement.problem import Problem, build, refusal, unmet_price
 from placement.shapes import alignment, blocks_of, request, ring_of
 from placement.snapshot import demand_by_model, normalised
 from placement.types import Demand, Option, Plan, ReplicaState, Snapshot
@@ -87,21 +88,27 @@ def proposal(
     """
     snapshot = normalised(snapshot)
     problem = build(snapshot, demand_by_model(snapshot, demand))
-    live = Live.of_problem(problem, plan)
     short = {s.model for s in plan.shortfalls} if model is None else {model}
+    return among(problem, plan, short, _solver.solver(solver), limits or _solver.Limits(search_gap=0.0))
+
+
+def among(
+    problem: Problem, plan: Plan, short: Collection[str], engine: _solver.Solve, limits: _solver.Limits, *, at_once: bool = False
+) -> Defragment | None:
+    """The same for these models of a problem. `at_once`: every move starts into what is free now."""
+    live = Live.of_problem(problem, plan)
     order = sorted((i for i, m in enumerate(problem.models) if m.name in short), key=lambda i: (problem.rank[i], problem.models[i].name))
-    most = snapshot.policy.max_moves
+    most = problem.snapshot.policy.max_moves
     for m in order:
-        search = _Search(problem, live, m, _solver.solver(solver), limits or _solver.Limits(search_gap=0.0))
-        best = search.best()
+        best = _Search(problem, live, m, engine, limits, at_once).best()
         if best is not None and (most is None or len(best.moves) <= most - plan.moves):
             return best
     return None
 
 
 class _Search:
-    def __init__(self, problem: Problem, live: Live, m: int, engine: _solver.Solve, limits: _solver.Limits) -> None:
-        self.p, self.live, self.m, self.engine, self.limits = problem, live, m, engine, limits
+    def __init__(self, problem: Problem, live: Live, m: int, engine: _solver.Solve, limits: _solver.Limits, at_once: bool) -> None:
+        self.p, self.live, self.m, self.engine, self.limits, self.at_once = problem, live, m, engine, limits, at_once
         self.left = {g.index: ids for kept in live.kept.values() for g, ids in kept if ids}
 
     def best(self) -> Defragment | None:
@@ -162,6 +169,7 @@ class _Search:
         whole = blocks_of(where, need.pod)
         units: dict[str, Coefficients] = {n: {target[n]: float(need.pod)} for n in nodes}
         blocks: dict[str, Coefficients] = {n: {target[n]: float(whole)} if whole else {} for n in nodes}
+        coming: dict[str, list[tuple[int, Group]]] = {n: [] for n in nodes}
         for g in movable:
             out: Coefficients = {}
             gain = self.live.free.gains[g.node][g.index]
@@ -172,6 +180,7 @@ class _Search:
                     objective[v] = 1.0 + FEWER * g.devices
                     add(units[n], v, float(g.devices))
                     add(blocks[n], v, float(blocks_of(where, g.devices)))
+                    coming[n].append((v, g))
                     add(units[g.node], v, -float(gain[0]))
                     add(blocks[g.node], v, -float(gain[1]))
             form.row(out, "<=", float(len(self.left[g.index])))
@@ -180,6 +189,11 @@ class _Search:
             form.row(units[n], "<=", float(state.free))
             if alignment(where) > 1:
                 form.row(blocks[n], "<=", float(sum(state.parts)))
+            if self.at_once and coming[n]:
+                # What is free only once somebody has gone is not free now.
+                form.row({v: float(g.devices) for v, g in coming[n]}, "<=", float(state.free if state.clear else 0))
+                if alignment(where) > 1:
+                    form.row({v: float(blocks_of(where, g.devices)) for v, g in coming[n]}, "<=", float(sum(state.parts)))
             if need.whole and state.installed != need.pod:
                 form.row({target[n]: 1.0}, "<=", 0.0)
         if fewest is not None and objective:
@@ -194,12 +208,18 @@ class _Search:
         return _Found(made, chosen, sum(g.devices * k for g, _, k in made)) if made else None
 
     def _may_move(self, g: Group, cell: int) -> bool:
+        """Its model may not be preempted, then not for this either; and its own kind must still be allowed to start here."""
+        option = self.p.option_index.get(g.option or "")
+        model = self.p.models[g.model]
+        if option is None or not model.preemptable:
+            return False
+        works = sum(self.p.demand[g.model].loads) > 0
         return (
             g.cell == cell
+            and refusal(self.p.options[option], model, self.p.cells[cell], works) is None
             and g.stoppable
             and not g.resident
             and not g.stays
-            and g.option is not None
             and g.index in self.live.free.gains.get(g.node, {})
         )
 

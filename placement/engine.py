@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from placement import _solver, fleetplan, general, greedy
+from placement import _solver, fleetplan, general, greedy, makeroom
 from placement import value as worth
 from placement.bind import BindError, bind
 from placement.check import check
@@ -52,6 +52,8 @@ def plan(
     problem = build(snapshot, asked, with_ways=small)
     run = _Run(problem, demand, effort, warm, report, _solver.Watchdog(snapshot.policy.time_limit_s))
     found = run.small(solvers) if small else run.large(solvers)
+    if snapshot.policy.defragment:
+        found = run.with_room(found, solvers)
     covered = tuple(sorted((d for d in demand.models if sum(d.loads) > 0), key=lambda d: (d.model, d.role)))
     return found, Warm(prices=run.prices or warm.prices, covered=covered, cache=Cache(run.memory, run.past))
 
@@ -207,6 +209,18 @@ class _Run:
         best.offer(Counts(starts, stops, slots, (), 0.0, False, False, None, False), How(Outcome.GREEDY, "Greedy", "Greedy"))
 
     # ---- shared
+
+    def with_room(self, found: Plan, solvers: Sequence[str] | None) -> Plan:
+        """The plan after moves that make room for who is short; `found` itself where none help, or no solver is healthy."""
+        name = next(iter(self._ladder(solvers)), None)
+        if name is None or not found.shortfalls:
+            return found
+        solver = found.solver if found.outcome is not Outcome.KEPT_OLD else name  # a plan that keeps all names none
+        how = How(found.outcome, solver, found.engine, rows=found.rows)
+        better = makeroom.with_room(self.problem, self.demand, found, _solver.solver(name), self.effort, how, self.watchdog.left)
+        if better is not found and self.report is not None:
+            self.report(better)
+        return better
 
     def _ladder(self, solvers: Sequence[str] | None) -> Iterable[str]:
         return _solver.ladder() if solvers is None else solvers

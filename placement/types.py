@@ -170,6 +170,7 @@ class Policy:
     time_limit_s: float = 10.0
     relative_gap: float = 0.0001
     preemption: bool = True  # a running replica may be stopped for a higher priority
+    defragment: bool = False  # running replicas may move to other nodes of their cell so that a size fits that is short
 
 
 @dataclass(frozen=True, slots=True)

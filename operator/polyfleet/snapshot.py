@@ -312,6 +312,7 @@ def _policy(policy: FleetPolicySpec) -> Policy:
         max_hourly_cost=decimal_float(budget) if budget is not None else None,
         min_saving_percent=decimal_float(policy.stability.min_saving_percent),
         preemption=policy.preemption.enabled,
+        defragment=policy.stability.defragment,
         quotas=quotas.rows(policy),
         max_moves=policy.stability.max_moves_per_hour,
         time_limit_s=duration_seconds(policy.solver.time_limit),

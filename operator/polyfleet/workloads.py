@@ -10,7 +10,8 @@ A victim leaves in four looks at the cluster, so that its requests end first and
 4. it terminates, holding its devices until it is gone.
 
 A serving victim is not drained below the wanted size while a replacement is on its way, unless its devices are what the
-replacement waits for.
+replacement waits for, or what another model waits for. With `stability.defragment` the other model must be of higher priority for that:
+who only makes room for an equal one serves in its new place before it leaves the old one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def decide(inputs: Inputs, plan: Plan, view: ModelView, slots: tuple[Slot, ...],
     items = standings(view)
     frozen = kept or frozen_sizes(inputs, plan)
     victims = [] if frozen else _victims(plan, view, items)
-    drain, held = _drainable(plan, view, items, victims)
+    drain, held = _drainable(plan, view, items, victims, _needed(inputs, plan, view))
     staying = [item for item in items if not item.leaving]
     sizes: Counter[str] = Counter(slot.child for slot in slots)
     for item in staying:
@@ -81,8 +82,24 @@ def _victims(plan: Plan, view: ModelView, items: tuple[Standing, ...]) -> list[S
     return [by_uid[uid] for uid in order]
 
 
-def _drainable(plan: Plan, view: ModelView, items: tuple[Standing, ...], victims: list[Standing]) -> tuple[list[Standing], list[str]]:
-    needed = {uid for start in plan.starts for uid in start.after}
+def _needed(inputs: Inputs, plan: Plan, view: ModelView) -> set[str]:
+    """Replicas for whose devices somebody waits who may not be kept waiting for a replacement to serve."""
+    priority = {model.name: model.priority for model in inputs.snapshot.models}
+    own = priority.get(view.key, 0)
+    # Who waits for a replacement that itself waits for somebody could wait for ever.
+    own_starts = [start for start in plan.starts if start.model == view.key]
+    makes_room = inputs.policy.stability.defragment and not any(start.after for start in own_starts)
+    return {
+        uid
+        for start in plan.starts
+        for uid in start.after
+        if not makes_room or start.model == view.key or priority.get(start.model, own) > own
+    }
+
+
+def _drainable(
+    plan: Plan, view: ModelView, items: tuple[Standing, ...], victims: list[Standing], needed: set[str]
+) -> tuple[list[Standing], list[str]]:
     leaving = {item.pod.uid for item in victims}
     coming = any(start.model == view.key for start in plan.starts) or any(
         not item.serving and not item.leaving and item.pod.uid not in leaving for item in items

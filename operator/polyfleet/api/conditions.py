@@ -225,6 +225,7 @@ EVENTS: Final = (
     "AwaitingApproval",
     "PlacementShortfall",
     "Preempted",
+    "MovedForRoom",
     "ScaledUp",
     "ScaledDown",
     "ScalingHeld",

@@ -77,8 +77,23 @@ def moved_to(stored: Stored, phase: str, now: str, detail: str = "", base: Mappi
 
 def first(plan: Plan, inputs: Inputs, millis: int | None, waits: str, now: str) -> dict[str, Any]:
     """The status of a plan that was just written. `waits`: what a person is asked to do; "" if nobody is asked."""
-    row = Judged(CONDITION, FALSE, "AwaitingApproval", waits) if waits else judged(PROPOSED)
-    return {"state": PROPOSED, **figures(plan, inputs, millis), "conditions": write([row], {}, 1, now)}
+    room = moves.for_room(plan, inputs.snapshot)
+    why = shorten(plan.message, 900) if room else ""
+    row = Judged(CONDITION, FALSE, "AwaitingApproval", f"{waits}; {why}" if why else waits) if waits else judged(PROPOSED, why)
+    status = {"state": PROPOSED, **figures(plan, inputs, millis), "conditions": write([row], {}, 1, now)}
+    return {**status, "steps": _steps(room, now)} if room else status
+
+
+def _steps(room: Sequence[moves.ForRoom], now: str) -> list[dict[str, Any]]:
+    """Which models move (0: as many as before) for which other's replica."""
+    rows = [
+        *({"deployment": item.model, "pool": item.pool, "delta": 0, "reason": "MovedForRoom"} for item in room),
+        *(
+            {"deployment": other, "pool": pool, "delta": 1, "reason": "RoomMade"}
+            for other, pool, _ in sorted({(i.other, i.pool, i.node) for i in room})
+        ),
+    ]
+    return [{"at": now, **row} for row in rows[:MAX_STEPS]]
 
 
 def reference(current: Stored | None, plan: Plan) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from placement.types import Plan, Snapshot
@@ -23,6 +24,38 @@ def of_plan(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
     stops = Counter(owner[uid] for uid in plan.stop if uid in owner)
     starts = Counter(start.model for start in plan.starts)
     return {model: min(stops[model], starts[model]) for model in sorted(stops.keys() & starts.keys())}
+
+
+@dataclass(frozen=True, slots=True)
+class ForRoom:
+    """Replicas of `model` that go to other nodes so that one of `other`, which is of no higher priority, fits on `node` of `pool`."""
+
+    model: str
+    other: str
+    node: str
+    pool: str
+    replicas: tuple[str, ...]
+
+
+def for_room(plan: Plan, snapshot: Snapshot) -> tuple[ForRoom, ...]:
+    """What `stability.defragment` moves in this plan and is still to be moved; in the order of the models."""
+    if not snapshot.policy.defragment:
+        return ()
+    owner = {replica.id: replica.model for replica in snapshot.replicas}
+    priority = {model.name: model.priority for model in snapshot.models}
+    pools = {cell.name: cell.pool for cell in snapshot.cells}
+    moved = of_plan(plan, snapshot)
+    stops = set(plan.stop)
+    found: list[ForRoom] = []
+    for start in plan.starts:
+        going: dict[str, list[str]] = {}
+        for uid in sorted(stops.intersection(start.after)):
+            model = owner[uid]
+            if model in moved and model != start.model and priority.get(start.model, 0) <= priority[model]:
+                going.setdefault(model, []).append(uid)
+        pool = pools.get(start.cell, "")
+        found += [ForRoom(model, start.model, start.node, pool, tuple(uids)) for model, uids in going.items()]
+    return tuple(sorted(found, key=lambda item: (item.model, item.other, item.node)))
 
 
 def spent(stored: Iterable[Stored], now: str) -> int:

@@ -16,6 +16,7 @@ from placement.types import Plan
 from polyfleet import hardware, revisions
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
+from polyfleet.plans import moves
 from polyfleet.plans.told import NOTHING, Told
 from polyfleet.scaling import notes as scaling_notes
 from polyfleet.snapshot import holders, standings
@@ -57,6 +58,17 @@ def preempted(inputs: Inputs, plan: Plan) -> list[EventNote]:
     for (loser, winner), uids in sorted(lost.items()):
         text = f"replicas leave for {winner}: its priority is {priority[winner]}, this model's is {priority[loser]}"
         found.append(_note(inputs.models[loser].state, "Warning", "Preempted", f"{len(uids)} {text}"))
+    return found
+
+
+def moved_for_room(inputs: Inputs, plan: Plan) -> list[EventNote]:
+    """Replicas that move so that another model's fit: told at the model that moves, node by node."""
+    found: list[EventNote] = []
+    for item in moves.for_room(plan, inputs.snapshot):
+        count = len(item.replicas)
+        text = f"{count} {'replica moves' if count == 1 else 'replicas move'} off {item.node} so that {item.other} fits there"
+        text += "; the new place serves before the old one is left (fpol spec.stability.defragment)"
+        found.append(_note(inputs.models[item.model].state, "Normal", "MovedForRoom", text))
     return found
 
 

@@ -27,6 +27,7 @@ def report(observed: Observed, inputs: Inputs, plan: Plan, *, now: str, refusals
     that waits for a person."""
     found: list[StatusApply | None] = []
     events = [*notes.of_nodes(observed, inputs), *notes.of_pools(inputs), *notes.of_profiles(inputs, now), *notes.preempted(inputs, plan)]
+    events += notes.moved_for_room(inputs, plan)
     queue = placed.queue(inputs, plan)
     plans, nothing = by_model(plan), replace(plan, assignments=(), starts=(), shortfalls=(), why=())
     ready = failed = 0
