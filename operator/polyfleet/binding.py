@@ -3,7 +3,8 @@
 Pods of one child are interchangeable, so the oldest waiting pod takes the first start of the plan. A start that waits for devices
 of leaving replicas has its pod made, gated, and its node *reserved*: an annotation names the node and who is waited for. From then on
 the pod counts as a replica there, so nobody else is given the devices as they come free one by one, whoever solves next; the gate is
-lifted when those who leave are gone and the devices are free.
+lifted when those who leave are gone and the devices are free. If that takes longer than `preemption.reservationTimeout` the promise ends
+(`reservation`).
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def pins(
         patches.extend(_pin(inputs.fleet, child, pod, child.pool, node_of(pod)) for pod in child.reserved if pod.uid in free)
         places = sorted((slot for slot in given if slot.child == child.name), key=lambda slot: not slot.ready)
         for pod, slot in zip(child.waiting, places, strict=False):
-            patches.append(_pin(inputs.fleet, child, pod, slot.pool, slot.node) if slot.ready else _reserve(pod, slot))
+            patches.append(_pin(inputs.fleet, child, pod, slot.pool, slot.node) if slot.ready else _reserve(pod, slot, now))
     return tuple(patches)
 
 
@@ -168,8 +169,9 @@ def _waited_for(pod: PodState) -> set[str]:
     return set(pod.annotations.get(naming.WAITS_FOR, "").split(",")) - {""}
 
 
-def _reserve(pod: PodState, slot: Slot) -> PodPatch:
-    body = {"metadata": {"annotations": {naming.PLANNED_NODE: slot.node, naming.WAITS_FOR: ",".join(slot.start.after)}}}
+def _reserve(pod: PodState, slot: Slot, now: str | None) -> PodPatch:
+    since = {naming.RESERVED_SINCE: now} if now is not None else {}
+    body = {"metadata": {"annotations": {naming.PLANNED_NODE: slot.node, naming.WAITS_FOR: ",".join(slot.start.after), **since}}}
     return PodPatch("Reserve", pod.namespace, pod.name, pod.uid, body, f"planned on {slot.node}, where others are leaving")
 
 

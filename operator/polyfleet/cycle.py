@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from placement.types import Plan
-from polyfleet import decide, drain, overdue, seed, volume_pod, volume_shape
+from polyfleet import decide, drain, overdue, reservation, seed, volume_pod, volume_shape
 from polyfleet.actions import Actions, Report
 from polyfleet.apply import Applier, Written
 from polyfleet.cache import REQUIRED, Cache
@@ -153,6 +153,8 @@ class Cycle:
             self.queue.mark_later("rejected", RETRY_LOOK_S)
         if (left := overdue.next_due(inputs.models.values(), moment)) is not None:
             self.queue.mark_later("deadline", left)  # of a rollout that makes no progress; nothing else tells its end
+        if (left := reservation.next_of(inputs, moment)) is not None:
+            self.queue.mark_later("reservation", left)
         self.metrics.reported(observed, report)
         self._wake(plan, written)
         self._log(causes, plan, report, written, told, self.clock() - started)

@@ -174,10 +174,9 @@ def _deployments(observed: Observed, view: ModelView, sizes: Mapping[str, int], 
 
 
 def _pods(view: ModelView, decided: workloads.Workload) -> list[Delete]:
-    found = [
-        Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its planned node can no longer take it")
-        for pod in view.doomed
-    ]
+    late = {pod.uid for pod in view.ended}
+    why = {False: "its planned node can no longer take it", True: "what was reserved for it did not come free in time"}
+    found = [Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, why[pod.uid in late]) for pod in view.doomed]
     for child in view.children:
         found += [
             Delete("Pod", pod.namespace, pod.name, pod.uid, pod.resource_version, "its gate was lifted without a node")

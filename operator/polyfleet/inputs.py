@@ -47,7 +47,8 @@ class ModelView:
     late: tuple[Late, ...] = ()  # wanted revisions that make no progress
     waits_turn: bool = False  # its rollout begins when another model's has ended
     queued: frozenset[str] = frozenset()  # with `waits_turn`: what is superseded when its turn has come
-    doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them
+    doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them; and those of `ended`
+    ended: tuple[PodState, ...] = ()  # were promised a node whose devices did not come free within `preemption.reservationTimeout`
     force: Force | None = None  # what the autoscaler says of it
     conflict: str = ""  # who else writes the sizes of its children: it is held at what they write
     unit: Reference | None = None  # of its work, where it is scaled automatically

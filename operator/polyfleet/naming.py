@@ -46,6 +46,8 @@ WEIGHTS = "polyfleet.io/weights"
 PLANNED_NODE = "polyfleet.io/planned-node"
 # On a gated pod whose node is reserved: uids of the pods whose devices it waits for.
 WAITS_FOR = "polyfleet.io/waits-for"
+# On the same: since when, RFC 3339.
+RESERVED_SINCE = "polyfleet.io/reserved-since"
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 

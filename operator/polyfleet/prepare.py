@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from hwprofiles import HardwareProfileSpec
+from hwprofiles.schema import duration_seconds
 from hwprofiles.trust import trusted
 from polyfleet import (
     cells,
@@ -20,6 +21,7 @@ from polyfleet import (
     overdue,
     progress,
     quotas,
+    reservation,
     revisions,
     rollout,
     rules,
@@ -66,7 +68,8 @@ def prepare(
     build = fleet.build if builder is None else builder.build
     built = build(observed, replace(objects, profiles=tuple(_only(item, profiles.specs) for item in objects.profiles)))
     children = attribute(observed)
-    doomed = _doomed(observed, built, children, now)
+    timeout_s = duration_seconds(objects.policy.preemption.reservation_timeout)
+    doomed = _doomed(observed, built, children, now, timeout_s)
     today = date.fromisoformat(now[:10]) if now else None
     readers = volume_shape.readers(observed)
     evidence = of_model.evidence(observed, now)
@@ -77,15 +80,17 @@ def prepare(
     }
     views = turns.in_turn(views, objects.policy.stability.max_concurrent_rollouts)
     views = {key: replace(view, late=overdue.late(view, now), in_drain=_in_drain(view, observed, now)) for key, view in views.items()}
+    views = {key: replace(view, ended=ended) if (ended := _ended(view, now, timeout_s)) else view for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
     wanted = demand.demand(shown.models, (view.asked for view in views.values()))
     inputs = Inputs(shown, wanted, objects, built, children, views, profiles.faults)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
 
 
-def _doomed(observed: Observed, built: fleet.Fleet, children: Children, now: str | None) -> dict[str, list[PodState]]:
-    """Pinned pods that will not be bound: their node can no longer take them, or nobody could schedule them in time."""
-    found = snapshot.doomed_pods(built, children.by_model)
+def _doomed(observed: Observed, built: fleet.Fleet, children: Children, now: str | None, timeout_s: float) -> dict[str, list[PodState]]:
+    """Pinned pods that will not be bound: their node can no longer take them, nobody could schedule them in time, or their reservation
+    has ended."""
+    found = snapshot.doomed_pods(built, children.by_model, now, timeout_s)
     moment = stuck.seconds(now or "")
     for key, force in sorted(observed.scaling.items()):
         known = {pod.uid for pod in found.get(key, ())}
@@ -97,6 +102,10 @@ def _doomed(observed: Observed, built: fleet.Fleet, children: Children, now: str
 
 def _in_drain(view: ModelView, observed: Observed, now: str | None) -> frozenset[str]:
     return frozenset(item.pod.uid for item in drain.drains(view, observed, now))
+
+
+def _ended(view: ModelView, now: str | None, timeout_s: float) -> tuple[PodState, ...]:
+    return tuple(pod for pod in view.doomed if reservation.ended(pod, now, timeout_s))
 
 
 _NEVER = "9999-12-31"  # without a clock no date lies in the future

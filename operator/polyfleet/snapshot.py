@@ -2,10 +2,12 @@
 
 Three kinds of pods of ours are not shown to the placer as replicas:
 - gated pods without a node: they hold nothing; the plan's starts are matched to them later (`binding`);
-- *doomed* pods: pinned, not bound, and their node can no longer take them; they are deleted and planned anew;
+- *doomed* pods: pinned, not bound, and their node can no longer take them, or what was reserved for them did not come free in time; they
+  are deleted and planned anew;
 - *frozen* pods: they count and stay, but are none of the placer's business this cycle, so their devices show as held by others.
   Frozen are the replicas of a held model while one of its dead pods is replaced, and replicas of an earlier revision while their
   replacement is made.
+So do those of replicas that have been leaving for longer than a reservation may last (`reservation`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from datetime import datetime
 
 from hwprofiles.schema import decimal_float, duration_seconds
 from placement.types import Model, Option, Policy, Replica, ReplicaState, Snapshot, Spread
-from polyfleet import cells, naming, quotas, rollout
+from polyfleet import cells, naming, quotas, reservation, rollout
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.children import Child
 from polyfleet.clearance.standing import State
@@ -69,8 +71,11 @@ def standings(view: ModelView) -> tuple[Standing, ...]:
     return tuple(sorted(found, key=lambda item: (item.pod.created, item.pod.uid)))
 
 
-def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict[str, list[PodState]]:
-    """Pinned pods that their node can no longer take, by model. Bound pods count first, then pins in order of age."""
+def doomed_pods(
+    fleet: Fleet, children: Mapping[str, tuple[Child, ...]], now: str | None = None, timeout_s: float = float("inf")
+) -> dict[str, list[PodState]]:
+    """Pinned pods that their node can no longer take, by model, and those whose reservation has ended after `timeout_s`. Bound pods
+    count first, then pins in order of age."""
     if fleet.unknown:
         return {}
     nodes = {node.name: (pool, node) for pool in fleet.pools for node in pool.nodes}
@@ -87,6 +92,8 @@ def doomed_pods(fleet: Fleet, children: Mapping[str, tuple[Child, ...]]) -> dict
             found.setdefault(model, []).append(pod)
             continue
         if reserved(pod):
+            if reservation.ended(pod, now, timeout_s):
+                found.setdefault(model, []).append(pod)
             continue  # it gets its devices when those who leave are gone
         need = devices_of(pod, device_names(home[0].profile))
         if need > free[node_of(pod)]:
@@ -137,6 +144,7 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec,
     replicas: list[Replica] = []
     tenants = quotas.tenants(policy)
     stay_s = duration_seconds(policy.stability.min_residence)
+    timeout_s = duration_seconds(policy.preemption.reservation_timeout)
     models: list[Model] = []
     shown: list[Option] = []
     for key, view in sorted(views.items()):
@@ -144,7 +152,7 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec,
         shown.extend(own)
         known = {option.id for option in own}
         for order, item in enumerate(standings(view)):
-            if item.pod.uid in view.frozen:
+            if item.pod.uid in view.frozen or reservation.overdue(item.pod, now, timeout_s):
                 continue
             option = option_of(view, item.child)
             replicas.append(

@@ -226,6 +226,7 @@ EVENTS: Final = (
     "PlacementShortfall",
     "Preempted",
     "MovedForRoom",
+    "ReservationEnded",
     "ScaledUp",
     "ScaledDown",
     "ScalingHeld",

@@ -13,7 +13,7 @@ from typing import Any
 
 from hwprofiles import MatchReason
 from placement.types import Plan
-from polyfleet import hardware, revisions
+from polyfleet import hardware, reservation, revisions
 from polyfleet.actions import EventNote
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.plans import moves
@@ -35,9 +35,10 @@ def of_model(
     """`status`: what this cycle says of the model; a note of a moment compares it with the stored one."""
     decided = _asked(view, told) if view.key in told.waiting else _planned(inputs, plan, view)
     found = (decided, _short(inputs, plan, view), _mismatch(inputs, view), _outdated(inputs, view), _rolled_back(view, status))
+    ended = _reservation_ended(inputs, view)
     gate = [_note(view.state, kind, reason, text) for kind, reason, text in accuracy_notes.of_model(inputs, plan, view, status)]
     size = [_note(view.state, kind, reason, text) for kind, reason, text in scaling_notes.of_model(inputs, view, status)]
-    return [*(note for note in found if note is not None), *gate, *size]
+    return [*(note for note in found if note is not None), *ended, *gate, *size]
 
 
 def _asked(view: ModelView, told: Told) -> EventNote | None:
@@ -99,6 +100,13 @@ def _size(option: str) -> str:
     """An option's id is model|profile|variant|engine|devices; a replica of an earlier revision may have none."""
     parts = option.split("|")
     return f" ({parts[1]}, {parts[4]} devices each)" if len(parts) == 5 else ""
+
+
+def _reservation_ended(inputs: Inputs, view: ModelView) -> list[EventNote]:
+    timeout = inputs.policy.preemption.reservation_timeout
+    where = "(fpol spec.preemption.reservationTimeout)"
+    texts = (f"{reservation.told(inputs.fleet, pod, timeout)} {where}" for pod in view.ended)
+    return [_note(view.state, "Warning", "ReservationEnded", text) for text in texts]
 
 
 def _mismatch(inputs: Inputs, view: ModelView) -> EventNote | None:

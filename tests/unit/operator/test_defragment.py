@@ -106,7 +106,7 @@ def test_the_whole_way() -> None:
     assert sorted(pins) == sorted(f"new-{owner[name]}" for name in moved)
     assert home not in pins.values()
     note = patches(second, "Reserve")["new-a"].body["metadata"]["annotations"]
-    assert note == {naming.PLANNED_NODE: home, naming.WAITS_FOR: ",".join(sorted(pods[name].uid for name in moved))}
+    assert (note[naming.PLANNED_NODE], note[naming.WAITS_FOR]) == (home, ",".join(sorted(pods[name].uid for name in moved)))
     assert patches(second, "DeletionCost") == {}
 
     # They start; nobody leaves yet.

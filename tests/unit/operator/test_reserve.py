@@ -47,7 +47,8 @@ def test_both_victims_drain_and_the_winner_is_promised_their_node() -> None:
     assert b.sizes(first.actions)[CHILD["c"].name] == 1
     second = see(victim("a", draining=True), victim("b", draining=True), b.replica(CHILD["c"], "pod-c"), plans=first.plans)
     patch = patches(second, "Reserve")["pod-c"]
-    assert patch.body == {"metadata": {"annotations": {naming.PLANNED_NODE: "n1", naming.WAITS_FOR: "uid-pod-a,uid-pod-b"}}}
+    notes = {naming.PLANNED_NODE: "n1", naming.WAITS_FOR: "uid-pod-a,uid-pod-b", naming.RESERVED_SINCE: b.NOW}
+    assert patch.body == {"metadata": {"annotations": notes}}
     assert patches(second, "Pin") == {}
 
 
