@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,42 @@ def test_what_two_victims_free_one_by_one_is_kept_for_the_winner(apiserver: Path
             assert held(seen) == 8
             for name in "ab":
                 assert condition(seen, name, "Placed")[:2] == ("False", "DevicesUnavailable")
+
+    run(scenario)
+
+
+def test_a_promise_that_is_not_kept_in_time_ends(apiserver: Path, clean: Kubectl, tmp_path: Path) -> None:
+    """OC-099, the other end: B never goes. Eleven minutes later C's pod has been replaced by one without a promise, one of the low models
+    serves on the four devices that were free, and C says what happened. At no time is more held than the node has."""
+
+    async def scenario() -> None:
+        async with operator(apiserver, clean, folder=tmp_path) as op:
+            before = await low_and_high(op)
+            victims = {pod.uid for name in "ab" for pod in replicas(before, name)}
+
+            def promised(seen: Observed) -> bool:
+                notes = [pod.annotations for pod in replicas(seen, "c")]
+                return any(naming.RESERVED_SINCE in each for each in notes) and not {pod.uid for pod in replicas(seen, "a")} & victims
+
+            seen = await op.until("a is gone, c has its promise", promised)
+            (c,) = replicas(seen, "c")
+            later = datetime.now(UTC) + timedelta(minutes=11)
+            op.cycle.now = lambda: later.isoformat(timespec="seconds")
+
+            def taken(seen: Observed) -> bool:
+                assert held(seen) <= 8
+                return any(pod.node == A and pod.uid not in victims for name in "ab" for pod in replicas(seen, name))
+
+            seen = await op.until("somebody else has the free devices", taken)
+            assert c.uid not in {pod.uid for pod in replicas(seen, "c")}
+            assert all(naming.PLANNED_NODE not in pod.annotations and pod.node == "" for pod in replicas(seen, "c"))
+            assert condition(seen, "c", "Placed")[:2] == ("False", "DevicesUnavailable")
+            found = await op.hand("-n", NAMESPACE, "get", "events", "--field-selector=reason=ReservationEnded", "-o", "json")
+            (event,) = json.loads(found)["items"]
+            assert event["message"].startswith(f"{A} was held for it for 10m, and its 8 devices did not all come free: ")
+            (b,) = [pod for pod in replicas(seen, "b") if pod.uid in victims]
+            assert f"{NAMESPACE}/{b.name} did not leave" in event["message"]
+            await op.hand("-n", NAMESPACE, "patch", "pod", b.name, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
 
     run(scenario)
 
