@@ -13,7 +13,7 @@ from pathlib import Path
 from autoscaling.replay.baselines import BASELINES
 from autoscaling.replay.harness import run
 from autoscaling.replay.loads import TRACES, LoadError, load
-from bench.autoscaling import calibration, plots, replay, report, suite
+from bench.autoscaling import calibration, cost, plots, replay, report, suite
 
 
 def seconds(text: str) -> float:
@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--seed", type=count, default=0)
     four.add_argument("--trace-dir", type=Path, default=calibration.DATA)
     four.add_argument("--out", type=Path, required=True)
+    five = commands.add_parser("cost", help="CPU of one decision per model and tick: one JSON line")
+    five.add_argument("--load", default="conv3", choices=sorted(TRACES))
+    five.add_argument("--trace-dir", type=Path, default=calibration.DATA)
+    five.add_argument("--cold-start", type=seconds, default=120.0)
+    five.add_argument("--seed", type=count, default=0)
     two = commands.add_parser("calibrate", help="fixed sizes and the clairvoyant beside the figures of the design")
     two.add_argument("--trace-dir", type=Path, default=calibration.DATA)
     two.add_argument("--seed", type=count, default=0)
@@ -86,6 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
             return suite.command(chosen.only, chosen.trace_dir, chosen.out, chosen.jobs, quick=chosen.quick)
         if chosen.command == "report":
             return report.command()
+        if chosen.command == "cost":
+            return cost.command(chosen.load, chosen.trace_dir, chosen.cold_start, chosen.seed)
         if chosen.command == "plot":
             return plot(chosen)
         return calibration.command(chosen.trace_dir, chosen.seed)
