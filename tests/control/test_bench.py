@@ -98,20 +98,24 @@ def entries(kubectl: Kubectl) -> list[dict[str, Any]]:
     return list(found["spec"]["throughput"])
 
 
-def test_apply_adds_the_entry_and_leaves_the_others_as_they_are(apiserver: Path, clean: Kubectl) -> None:
-    """A second run of the same load replaces the entry of the first. A profile that is not there is refused before the test."""
+def test_apply_adds_the_entry_and_leaves_the_others_as_they_are(apiserver: Path, clean: Kubectl, tmp_path: Path) -> None:
+    """A second run of the same load replaces the entry of the first. A profile that is not there is refused before the test. One length:
+    the mean of drawn ones is that of the few requests that a slow machine ends in a second."""
     before = entries(clean)
+    (tmp_path / "one").write_text("20,6\n")
+    load = ("--lengths", str(tmp_path / "one"), *SHORT[4:])
     with endpoint(_plain(()), MODEL) as base:
-        code, _, err = polyfleet(apiserver, "--url", f"{base}/v1", *STATED, *SHORT, "--apply")
+        code, _, err = polyfleet(apiserver, "--url", f"{base}/v1", *STATED, *load, "--apply")
         assert code == 0, err
         assert f"hwp/{PROFILE}: adds {MODEL} fp32 on sandbox dev" in err
         once = entries(clean)
         assert once[:-1] == before
-        assert (once[-1]["evidence"], once[-1]["concurrency"], once[-1]["inputTokens"]) == ("Measured", 2, 20)
-        code, _, err = polyfleet(apiserver, "--url", f"{base}/v1", *STATED, *SHORT, "--apply")
+        assert (once[-1]["evidence"], once[-1]["concurrency"]) == ("Measured", 2)
+        assert abs(once[-1]["inputTokens"] - 20) <= 1  # as the endpoint counts the words that are sent
+        code, _, err = polyfleet(apiserver, "--url", f"{base}/v1", *STATED, *load, "--apply")
         assert code == 0, err
         assert len(entries(clean)) == len(once)
-        code, out, err = polyfleet(apiserver, "--url", f"{base}/v1", "--profile", "nobody", *STATED[2:], *SHORT, "--apply")
+        code, out, err = polyfleet(apiserver, "--url", f"{base}/v1", "--profile", "nobody", *STATED[2:], *load, "--apply")
         assert (code, out, "hwp/nobody cannot be read" in err) == (1, "", True)
 
 
