@@ -11,23 +11,29 @@ Source of the rule: same bin of earlier days, quantile by service class, three d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 BIN_S = 600.0
 DAY_BINS = 144
-DAYS = 7  # days kept; the state is bounded by it: 1,008 numbers of at most 10 characters
+DAYS = 7  # days kept; the state is bounded by it: 1,008 numbers, of at most 10 characters where they are stored, 8 bytes in memory
 LEAST_DAYS = 3  # of the same bin, before there is a prior
 LEVEL_S = 180.0  # decay of the level it is judged against: that of the policy's own
 COVERED = 0.5  # share of a bin that must have been seen; less makes the bin unknown, never low
 LONGEST_STEP_S = 60.0  # one reading stands for at most so long
+BACK_S = 2 * BIN_S  # a clock that went back by more had run ahead: what it filed in times that are yet to come is dropped
+WORTH = 0.05  # a bin that differs by more from what was written last is worth writing
+WORTH_LEAST = 0.05  # work/s that it must differ by too: a twentieth of a replica is noise, and nothing is decided by it
+LARGEST = 1e9  # work/s: no fleet does so much
 TRIAL_HALF_LIFE = DAY_BINS  # bins
 TRIAL_LEAST = DAY_BINS / 2  # weight of judged bins before a verdict: half a day, by decayed count
 TRIAL_MARGIN = 1.02  # the raised level must be better by this, so that a tie leaves the prior off
 QUANTILES: Mapping[str, float | None] = {"Strict": 0.9, "Standard": 0.5, "Batch": None}  # by `slo.class`; None = no prior
 VERSION = 1
 _DECAY = 0.5 ** (1.0 / TRIAL_HALF_LIFE)
+TRIAL_LARGEST = 1.01 * LARGEST / (1.0 - _DECAY)  # a decayed sum of such errors, rounded
 
 
 class SeasonError(ValueError):
@@ -57,24 +63,34 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """History of one model: means of work/s by bin, oldest first, None = not seen for half of the bin.
+    """History of one model: means of work/s by bin, oldest first, not a number = not seen for half of the bin.
 
     `begin` is the index of the oldest bin, in bins since 1970. `level` is the moving average that the prior has to beat, `lead` what it
-    was when the open bin began."""
+    was when the open bin began. `of`: what the numbers measure, where the caller tells measures apart; only equals may be compared."""
 
     begin: int = 0
-    bins: tuple[float | None, ...] = ()
-    last: float | None = None  # stamp of the newest reading
+    packed: bytes = b""  # doubles: a week as Python numbers takes four times the memory, for every model
+    last: float | None = None  # stamp of the newest reading; None = the open bin has none
     work: float = 0.0  # of the open bin, work-seconds
     seen_s: float = 0.0
     level: float | None = None
     lead: float | None = None
     trial: Trial = Trial()
+    of: str = ""
+
+    @property
+    def view(self) -> memoryview[float]:
+        return memoryview(self.packed).cast("d")
+
+    @property
+    def bins(self) -> tuple[float | None, ...]:
+        """The means, None = not seen."""
+        return tuple(None if math.isnan(value) else value for value in self.view)
 
     @property
     def end(self) -> int:
         """Index of the open bin."""
-        return self.begin + len(self.bins)
+        return self.begin + len(self.packed) // 8
 
     def value(self, now: float, *, ahead_s: float = 0.0, slo_class: str = "Standard") -> float | None:
         """Work/s at this time of earlier days, the highest of the bins from `now` to `ahead_s` later. None: no prior (too little
@@ -86,21 +102,35 @@ class Season:
         quantile = QUANTILES[slo_class]
         if quantile is None or not self.trial.wins:
             return None
-        found = (prior(self.bins, index - self.begin, quantile) for index in range(_bin(now), _bin(now + ahead_s) + 1))
+        bins = self.view
+        found = (prior(bins, index - self.begin, quantile) for index in range(_bin(now), _bin(now + ahead_s) + 1))
         return max((value for value in found if value is not None), default=None)
 
     def observed(self, at: float, work_per_s: float) -> Season:
-        """With one reading of the measured load. Readings that go back in time or are no finite number >= 0 change nothing."""
-        if not (math.isfinite(work_per_s) and work_per_s >= 0.0 and math.isfinite(at)) or (self.last is not None and at <= self.last):
+        """With one reading of the measured load. Readings that are no number from 0 to `LARGEST` change nothing, nor do those that go
+        back in time; by more than `BACK_S`, and the clock had run ahead: then what lies after `at` is dropped."""
+        if not (0.0 <= work_per_s <= LARGEST and math.isfinite(at)):
             return self
         index = _bin(at)
-        if self.last is None:
+        if self.last is None and not self.packed:
             return replace(self, begin=index, last=at, level=work_per_s)
+        last = self.last if self.last is not None else self.end * BIN_S
+        if at < last - BACK_S:
+            kept = self.packed[: 8 * max(0, index - self.begin)]
+            begin = min(index, self.begin)
+            return replace(self, begin=begin, packed=kept, last=at, work=0.0, seen_s=0.0, level=work_per_s, lead=None)
+        if at <= last:
+            return self
         state = self if index == self.end else _closed(self, index)
-        step = min(at - max(self.last, index * BIN_S), LONGEST_STEP_S)
-        keep = math.exp(-(at - self.last) / LEVEL_S)
+        step = min(at - max(last, index * BIN_S), LONGEST_STEP_S)
+        keep = math.exp(-(at - last) / LEVEL_S)
         level = work_per_s if self.level is None else work_per_s + (self.level - work_per_s) * keep
         return replace(state, last=at, work=state.work + work_per_s * step, seen_s=state.seen_s + step, level=level)
+
+
+def pack(bins: Iterable[float | None]) -> bytes:
+    """`Season.packed` of these means."""
+    return array("d", [math.nan if value is None else value for value in bins]).tobytes()
 
 
 def _bin(at: float) -> int:
@@ -109,11 +139,11 @@ def _bin(at: float) -> int:
 
 def prior(bins: Sequence[float | None], index: int, quantile: float) -> float | None:
     """Quantile (linear between neighbours) of the values at `index` less whole days, at most `DAYS` back; None with fewer than
-    `LEAST_DAYS` of them. `index` may lie beyond the end."""
+    `LEAST_DAYS` of them. `index` may lie beyond the end. None and not a number are unknown values."""
     found = []
     for day in range(1, DAYS + 1):
         place = index - day * DAY_BINS
-        if 0 <= place < len(bins) and (value := bins[place]) is not None:
+        if 0 <= place < len(bins) and (value := bins[place]) is not None and not math.isnan(value):
             found.append(value)
     if len(found) < LEAST_DAYS:
         return None
@@ -128,15 +158,17 @@ def _closed(season: Season, index: int) -> Season:
     """With the open bin closed and judged, the bins that nobody saw unknown, and `index` open."""
     value = season.work / season.seen_s if season.seen_s >= COVERED * BIN_S else None
     trial = season.trial
-    median = prior(season.bins, len(season.bins), 0.5)
+    median = prior(season.view, season.end - season.begin, 0.5)
     if value is not None and median is not None and season.lead is not None:
         trial = trial.judged(max(season.lead, median), season.lead, value)
     missed = index - season.end - 1
     kept = DAYS * DAY_BINS
     # The newest value is rounded as it will be stored: a state that was written and read again is the same state.
-    bins = (*season.bins, None if value is None else _short(value), *(None,) * min(missed, kept))[-kept:]
-    begin = index - len(bins)
-    return replace(season, begin=begin, bins=bins, work=0.0, seen_s=0.0, lead=season.level if missed == 0 else None, trial=trial)
+    closed = (None if value is None else _short(value), *(None,) * min(missed, kept))
+    packed = (season.packed + pack(closed))[-8 * kept :]
+    return replace(
+        season, begin=index - len(packed) // 8, packed=packed, work=0.0, seen_s=0.0, lead=season.level if missed == 0 else None, trial=trial
+    )
 
 
 def _short(value: float) -> float:
@@ -144,11 +176,29 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
+def worth_writing(old: Season, new: Season) -> bool:
+    """Whether a bin of `new` that `old`, as written last, does not have is more than 5 % and `WORTH_LEAST` away from the newest that it
+    has. So a load that stays as it is causes no write, and what is lost with a restart then is what was known anyway."""
+    if old.of != new.of:
+        return bool(new.packed)
+    first = max(0, old.end - new.begin) if new.end >= old.end else 0  # a clock that went back: everything is new
+    anchor = next((value for value in reversed(old.view.tolist()) if not math.isnan(value)), None)
+    for value in new.view.tolist()[first:]:
+        if math.isnan(value):
+            continue
+        if anchor is None:
+            anchor = value
+        elif abs(value - anchor) > max(WORTH * max(value, anchor), WORTH_LEAST):
+            return True
+    return False
+
+
 def stored(season: Season) -> dict[str, Any]:
     """What survives a restart, as JSON: at most 12 KiB. The open bin is not kept; it counts as unseen where it was left."""
     trial = season.trial
     return {
         "version": VERSION,
+        "of": season.of,
         "begin": season.begin,
         "bins": list(season.bins),
         "trial": [_short(trial.challenger), _short(trial.holder), _short(trial.weight)],
@@ -162,20 +212,23 @@ def restored(body: object) -> Season:
     if body.get("version") != VERSION:
         raise SeasonError(f"season.version: {body.get('version')!r} is not {VERSION}")
     begin, bins, trial = body.get("begin"), body.get("bins"), body.get("trial")
-    if not isinstance(begin, int) or isinstance(begin, bool) or begin < 0:
-        raise SeasonError(f"season.begin: {begin!r} is no whole number >= 0")
+    if not isinstance(begin, int) or isinstance(begin, bool) or not 0 <= begin <= LARGEST:
+        raise SeasonError(f"season.begin: {str(begin)[:40]} is no whole number from 0 to {LARGEST:.0f}")
+    of = body.get("of", "")
+    if not isinstance(of, str) or len(of) > 80:
+        raise SeasonError("season.of: not a text of at most 80 characters")
     if not isinstance(bins, list) or len(bins) > DAYS * DAY_BINS:
         raise SeasonError(f"season.bins: not a list of at most {DAYS * DAY_BINS}")
     if not isinstance(trial, list) or len(trial) != 3:
         raise SeasonError("season.trial: not three numbers")
-    numbers = [_number(value, f"season.trial[{place}]") for place, value in enumerate(trial)]
-    values = tuple(None if value is None else _number(value, f"season.bins[{place}]") for place, value in enumerate(bins))
-    if not values:
-        return Season(trial=Trial(*numbers))
-    return Season(begin=begin, bins=values, last=(begin + len(values)) * BIN_S, trial=Trial(*numbers))
+    numbers = [_number(value, f"season.trial[{place}]", TRIAL_LARGEST) for place, value in enumerate(trial)]
+    packed = pack(None if value is None else _number(value, f"season.bins[{place}]") for place, value in enumerate(bins))
+    if not packed:
+        return Season(trial=Trial(*numbers), of=of)
+    return Season(begin=begin, packed=packed, last=(begin + len(bins)) * BIN_S, trial=Trial(*numbers), of=of)
 
 
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
-        raise SeasonError(f"{name}: {value!r} is no finite number >= 0")
+def _number(value: object, name: str, most: float = LARGEST) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= most:
+        raise SeasonError(f"{name}: {str(value)[:40]} is no finite number from 0 to {most:.0f}")
     return float(value)

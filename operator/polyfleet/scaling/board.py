@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaling.memory import Memory
+from autoscaling.season import Season
 from autoscaling.types import Decision, Demand, Direction, MetricState, Why
 from polyfleet.scaling import stuck
 from polyfleet.scaling.force import Exhausted, Force, Reference, Told
@@ -42,6 +43,9 @@ class Entry:
     stored: Mapping[str, object] | None = None  # as it was written last
     stored_at: float = float("-inf")
     changed: bool = False  # learned state moved since
+    season: Season = Season()  # noqa: RUF009 - immutable; of earlier days, beside the memory: it is no part of a decision
+    season_stored: Season = Season()  # noqa: RUF009 - immutable; as it was written last
+    season_due: bool = False  # it has moved since
     exhausted: tuple[Exhausted, ...] = ()
     conflict: str = ""
     _waits: dict[str, tuple[object, float]] = field(default_factory=dict)  # what is to be told -> (value, since when)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from autoscaling import season as seasons
+from autoscaling import seasonal
 from autoscaling.decide import decide
 from autoscaling.memory import Memory, MemoryFault, learned, restore, worth_writing
 from autoscaling.types import Decision, Look
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CAUSE = "load"  # why a cycle runs
 WRITE_S = 300.0  # learned state is written at most so often
+SEASON_S = 3600.0  # and at most so often for the season alone: all models close a bin at once, and a lost hour is one of many
 _AT_ONCE = 8  # of a thousand models that an operator meets when it begins
 _LEAST_REST_S = 1.0  # between two ticks, however long one takes
 READ_AGAIN_S = 30.0  # after it could not be read
@@ -133,6 +136,7 @@ class Autoscaler:
             if found is None or found.uid != job.view.state.uid:
                 continue  # its model has gone meanwhile
             news = self.board.tell(job.key, decision, now, starts=job.starts, wake=job.wake, stale=_newest(job.look) is not None) or news
+            _remember(found, job, decision)
             self.series.decided(job.view.state.namespace, job.view.state.name, decision.demand, _newest(job.look))
         self.series.keep({(view.state.namespace, view.state.name) for view in views})
         if news:
@@ -163,7 +167,7 @@ class Autoscaler:
         starts = expected(view, entry.starts)
         wake = look.wake(starts, view)
         seen = look.build(inputs, plan, view, entry.unit, starts, readings, now, wake_fault=wake[1])
-        return _Job(view.key, view, entry.memory, seen, starts, wake)
+        return _Job(view.key, view, entry.memory, seasonal.given(entry.season, seen), starts, wake)
 
     # ---- what survives a restart
 
@@ -187,17 +191,21 @@ class Autoscaler:
 
     async def _keep(self, view: ModelView, now: float) -> None:
         entry = self.board.entry(view.key, view.state.uid)
-        if self.store is None or entry.memory is None or not entry.changed or now - entry.stored_at < WRITE_S:
+        rested = now - entry.stored_at
+        due = entry.season_due and rested >= SEASON_S
+        if self.store is None or entry.memory is None or not (entry.changed or due) or rested < WRITE_S:
             return
-        memory = learned(entry.memory)
-        starts = entry.starts.dump()
-        if entry.stored is not None and entry.stored.get("starts") == starts and not worth_writing(_memory(entry.stored), memory):
+        memory, starts, season = learned(entry.memory), entry.starts.dump(), entry.season
+        same = entry.stored is not None and entry.stored.get("starts") == starts and not worth_writing(_memory(entry.stored), memory)
+        if same and not due:
             return
         entry.stored_at = now  # also where it fails: a write that is refused is not tried at every tick
+        kept = Learned(memory, starts, entry.unit, seasons.stored(season) if season.packed else None)
         async with self._few:
-            written = await self.store.write(view.state, Learned(memory, starts, entry.unit))
+            written = await self.store.write(view.state, kept)
         if written:
             entry.stored, entry.changed = {"memory": memory, "starts": starts}, False
+            entry.season_stored, entry.season_due = season, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +222,14 @@ def _scaled(view: ModelView) -> bool:
     return view.spec is not None and view.spec.scaling is not None and not view.spec.suspend
 
 
+def _remember(entry: Entry, job: _Job, decision: Decision) -> None:
+    """The measured load goes into the season; whether that is worth writing is asked once per bin."""
+    before = entry.season
+    entry.season = seasonal.fed(before, job.look, decision.demand)
+    if entry.season.packed is not before.packed and not entry.season_due:
+        entry.season_due = seasons.worth_writing(entry.season_stored, entry.season)
+
+
 def _take(entry: Entry, found: Learned, now: float, key: str) -> None:
     starts = load_starts(found.starts)
     starts.seen, starts.loaded = entry.starts.seen, entry.starts.loaded
@@ -222,6 +238,12 @@ def _take(entry: Entry, found: Learned, now: float, key: str) -> None:
             starts.add(option, cache, took)
     entry.starts, entry.unit = starts, found.unit
     entry.stored, entry.stored_at = {"memory": found.memory, "starts": found.starts}, now
+    if found.season is not None:
+        try:
+            entry.season = entry.season_stored = seasons.restored(found.season)
+        except seasons.SeasonError as fault:
+            detail = {"model": key, "detail": str(fault)[:300]}
+            log.warning("what was stored of a model's earlier days is of no use; they are learned anew", extra=detail)
     try:
         entry.memory = restore(found.memory, now)
     except MemoryFault as fault:

@@ -29,11 +29,13 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """`memory`: of `autoscaling.memory.learned`; `starts`: of `Starts.dump`."""
+    """`memory`: of `autoscaling.memory.learned`; `starts`: of `Starts.dump`; `season`: of `autoscaling.season.stored`, as it was read:
+    whoever takes it up checks it, so that a bad one costs nothing else."""
 
     memory: Mapping[str, Any]
     starts: list[Any]
     unit: Reference | None
+    season: object = None
 
 
 def name_of(model: str) -> str:
@@ -41,13 +43,14 @@ def name_of(model: str) -> str:
 
 
 def encode(found: Learned) -> str | None:
-    """JSON of at most `LIMIT` bytes; cold starts go before the memory, and without room for that nothing is kept (None)."""
+    """JSON of at most `LIMIT` bytes; the season goes first, then cold starts, and without room for the memory nothing is kept (None)."""
     unit = found.unit
     body: dict[str, Any] = {"version": VERSION, "memory": dict(found.memory), "starts": found.starts}
     if unit is not None:
         body["unit"] = {"option": unit.option, "prompt": unit.costs.prompt, "output": unit.costs.output, "basis": unit.basis}
-    for starts in (found.starts, []):
-        text = json.dumps({**body, "starts": starts}, sort_keys=True, separators=(",", ":"))
+    season = {"season": found.season} if found.season is not None else {}
+    for parts in ({**body, **season}, body, {**body, "starts": []}):
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         if len(text.encode()) <= LIMIT:
             return text
     return None
@@ -61,7 +64,7 @@ def decode(text: str) -> Learned:
     if not isinstance(body, dict) or body.get("version") != VERSION or not isinstance(body.get("memory"), dict):
         raise ValueError(f"{KEY} is not of version {VERSION}")
     starts = body.get("starts")
-    return Learned(body["memory"], starts if isinstance(starts, list) else [], _unit(body.get("unit")))
+    return Learned(body["memory"], starts if isinstance(starts, list) else [], _unit(body.get("unit")), body.get("season"))
 
 
 def _unit(row: Any) -> Reference | None:

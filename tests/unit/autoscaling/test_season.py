@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaling.season import BIN_S, DAY_BINS, DAYS, Season, SeasonError, Trial, prior, restored, stored
+from autoscaling.season import BIN_S, DAY_BINS, DAYS, Season, SeasonError, Trial, pack, prior, restored, stored, worth_writing
 
 DAY = 86_400.0
 EMPTY = Season()
@@ -87,7 +87,7 @@ def test_a_pattern_that_ends_loses_its_place_within_two_days():
 
 def test_classes_take_their_quantile_and_batch_takes_none():
     bins = [float(day) for day in (1, 2, 3, 4, 5) for _ in range(DAY_BINS)]
-    season = Season(begin=0, bins=tuple(bins), trial=Trial(challenger=1.0, holder=2.0, weight=200.0))
+    season = Season(begin=0, packed=pack(bins), trial=Trial(challenger=1.0, holder=2.0, weight=200.0))
     now = 5 * DAY + 60.0
     assert season.value(now, slo_class="Standard") == 3.0
     assert season.value(now, slo_class="Strict") == pytest.approx(4.6)  # 0.9 of the way along 1, 2, 3, 4, 5
@@ -151,6 +151,10 @@ def test_state_survives_a_restart_and_is_bounded():
         ({"version": 2}, "version"),
         ({"begin": -1}, "begin"),
         ({"begin": True}, "begin"),
+        ({"begin": 10**400}, "begin"),
+        ({"bins": [10**400]}, r"bins\[0\]"),
+        ({"bins": [1e300]}, r"bins\[0\]"),
+        ({"of": 3}, "of"),
         ({"bins": [1.0, "x"]}, r"bins\[1\]"),
         ({"bins": [math.nan]}, r"bins\[0\]"),
         ({"bins": [1.0] * 1009}, "1008"),
@@ -177,3 +181,55 @@ def test_whatever_is_read_the_state_stays_bounded_and_in_step(readings: list[tup
         assert season.end == int(at // BIN_S)
         assert all(seen is None or low * 0.999 <= seen <= high * 1.001 for seen in season.bins)
         assert restored(stored(season)).bins == season.bins
+
+
+def constant(bins: int, value: float = 5.0, *, begin: int = 1000) -> Season:
+    return Season(begin=begin, packed=pack([value] * bins))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "worth"),
+    [
+        (Season(), constant(1), False),  # one bin says nothing yet
+        (Season(), constant(500), False),  # a load that stays
+        (constant(10), constant(500), False),
+        (constant(10), constant(11, 5.24), False),  # the bins that both have are not looked at; 4.6 % of the larger
+        (constant(10), Season(begin=1000, packed=pack([5.0] * 10 + [5.3])), True),  # 5.7 %
+        (constant(10), Season(begin=1000, packed=pack([5.0] * 10 + [None, 4.7])), True),
+        (constant(10), Season(begin=1000, packed=pack([5.0] * 10 + [None])), False),
+        (constant(10, 0.02), Season(begin=1000, packed=pack([0.02] * 10 + [0.06])), False),  # a twenty-fifth of a replica
+        (constant(10), constant(10, 9.0, begin=1010), True),
+        (constant(10, begin=9000), constant(10, 9.0), True),  # what was written is of a time to come
+        (constant(10), Season(begin=1000, packed=pack([5.0] * 10), of="InFlight/4"), True),
+    ],
+)
+def test_only_a_load_that_moved_is_worth_a_write(old: Season, new: Season, worth: bool):
+    assert worth_writing(old, new) is worth
+
+
+def test_a_clock_that_ran_ahead_loses_what_it_filed_there():
+    season = fed(1, lambda _: 4.0)
+    ahead = season.observed(3 * DAY, 4.0).observed(3 * DAY + 60.0, 4.0)
+    assert ahead.end == 3 * DAY_BINS
+    back = ahead.observed(DAY + 60.0, 4.0)
+    assert (back.begin, back.bins) == (0, (4.0,) * DAY_BINS)  # the last was open when the clock went, and seen for 540 s
+    assert back.end == DAY_BINS
+    assert back.observed(DAY + 120.0, 4.0).last == DAY + 120.0
+    before = back.observed(-5000.0, 4.0)
+    assert (before.begin, before.bins) == (-9, ())
+
+
+def test_a_history_without_a_reading_of_today_goes_on_where_it_ends():
+    season = Season(begin=10, packed=pack([4.0] * 3))
+    assert season.observed(13 * BIN_S + 5.0, 4.0).begin == 10
+    assert season.observed(15 * BIN_S + 5.0, 4.0).bins == (4.0, 4.0, 4.0, None, None)
+
+
+def test_a_small_step_back_waits():
+    season = fed(0.1, lambda _: 4.0)
+    assert season.observed(0.1 * DAY - 600.0, 9.0) is season
+
+
+def test_numbers_out_of_this_world_are_not_read():
+    season = fed(0.1, lambda _: 4.0)
+    assert season.observed(DAY, 1e10) is season

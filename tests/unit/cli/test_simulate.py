@@ -421,3 +421,44 @@ def test_the_report_is_written_and_named(tmp_path):
     assert (
         "cannot write" in failed("simulate", "--trace", BURST, *QWEN, "--policy", "static", "--report", str(tmp_path / "no" / "r.html"))[0]
     )
+
+
+def test_days_that_repeat_are_a_prior_as_in_the_operator(tmp_path):
+    """1 work/s, and 3 from noon to one: on the fifth day a look has them one horizon before noon, and never on the first three."""
+    given: dict[float, float | None] = {}
+
+    def decide(memory: object, look: Look) -> Decision:
+        given[look.now] = look.season
+        load = 3.0 if 43_200.0 <= look.now % 86_400.0 < 46_800.0 else 1.0
+        known = MetricState.VALUE if look.now < 4 * 86_400.0 else MetricState.UNKNOWN  # nothing of the fifth day is needed for it
+        demand = Demand(
+            look.model,
+            Slice.WHOLE,
+            1.0,
+            (),
+            1,
+            4,
+            False,
+            0.0,
+            Direction.HOLD,
+            Why.WITHIN_BAND,
+            "",
+            known,
+            load,
+            load,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            100.0,
+        )
+        return Decision(demand, look.now)
+
+    policy = loop.Policy("daily", decide, tick_s=60.0)
+    loop.run(about(fleet()), requests(tmp_path, [0.0, 4.6 * 86_400.0]), policy, (), seed=0)
+    noon = 4 * 86_400.0 + 43_200.0
+    assert {value for at, value in given.items() if at <= 3 * 86_400.0} == {None}
+    assert given[noon - 600.0] == 1.0
+    # A cold start of 100 s (P90 116 s) and a tick of 10 s: at 11:58 and not at 11:57.
+    assert (given[noon - 180.0], given[noon - 120.0], given[noon]) == (1.0, 3.0, 3.0)
+    assert given[noon + 3600.0] == 1.0

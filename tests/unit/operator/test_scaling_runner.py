@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from polyfleet.errors import ApiError
 from polyfleet.inputs import Inputs
 from polyfleet.scaling.look import Readings
-from polyfleet.scaling.runner import READ_AGAIN_S, WRITE_S, Autoscaler
+from polyfleet.scaling.runner import READ_AGAIN_S, SEASON_S, WRITE_S, Autoscaler
 from polyfleet.scaling.settings import TICK_S, ZERO_TICK_S
 from polyfleet.scaling.store import Learned
 from polyfleet.state import CustomState, Observed
 
 from autoscaling.memory import Memory
+from autoscaling.season import BIN_S, DAY_BINS, Season, Trial, pack, restored, stored
 from autoscaling.types import Decision, Look, MetricState, ReplicaState, Sample
 from autoscaling.windows import Windows
 from tests.unit.operator import builders as b
@@ -233,3 +235,135 @@ def test_learned_state_of_another_version_is_no_knowledge() -> None:
     room.update()
     room.tick()
     assert room.memories == [None]
+
+
+# ---- earlier days
+
+DAY = 86_400.0
+TODAY = int(T0 // BIN_S)  # 8:00: bin 48 of the day
+# Four days until a moment ago: 2 work/s, and 9 from 8:10 to 10:00.
+EARLIER = Season(
+    TODAY - 4 * DAY_BINS,
+    pack(9.0 if 49 <= (TODAY + place) % DAY_BINS < 60 else 2.0 for place in range(4 * DAY_BINS)),
+    trial=Trial(challenger=1.0, holder=2.0, weight=200.0),
+    of="Work",
+)
+GOOD = {"version": 1, "at": 0.0, "kappas": {"o": 1.25}}
+
+
+def season_of(room: Room) -> Season:
+    return room.scaler.board.entries[KEY].season
+
+
+def test_the_measured_load_is_filed_and_an_unknown_one_is_not() -> None:
+    room = Room(work=3.0)
+    room.update()
+    for _ in range(70):
+        room.tick()
+    room.metrics = MetricState.UNKNOWN  # `now_work` still is the level of before
+    for _ in range(120):
+        room.tick()
+    room.metrics, room.work = MetricState.VALUE, 5.0
+    for _ in range(130):
+        room.tick()
+    # 10 s ticks from 8:00: 8:00 to 8:10 and 100 s of the next bin, then 20 min of silence, from 8:31:50 on 5 work/s.
+    assert (season_of(room).begin, season_of(room).bins) == (TODAY, (3.0, None, None, 5.0, 5.0))
+
+
+def test_a_look_has_the_work_of_earlier_days_one_cold_start_ahead() -> None:
+    room = Room(Kept({KEY: Learned(GOOD, [], None, stored(EARLIER))}))
+    room.update()
+    for _ in range(62):
+        room.tick()
+    given = {look.now - T0: look.season for look in room.looks}
+    # The sandbox's profiles state a cold start of 5 s; with a tick of 10 s that is 15 s before 8:10, which is 600 s from here.
+    assert {value for at, value in given.items() if at < 585.0} == {2.0}
+    assert {value for at, value in given.items() if at >= 585.0} == {9.0}
+
+
+def test_a_restart_keeps_what_was_filed() -> None:
+    store = Kept({KEY: Learned(GOOD, [], None, stored(EARLIER))})
+    room = Room(store, work=9.0, kappa=1.25)
+    room.update()
+    for _ in range(400):
+        room.tick()
+    filed = season_of(room).bins
+    assert filed[:-6] == EARLIER.bins
+    assert filed[-6:] == (9.0,) * 6
+    room.kappa = 1.5  # something else is worth writing, and the season goes along
+    room.tick()
+    again = Room(store, now=room.now)
+    again.update()
+    again.tick()
+    assert season_of(again).bins[: len(filed)] == filed
+    assert season_of(again).trial.wins
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "a text", {}, {**stored(EARLIER), "version": 9}, {**stored(EARLIER), "bins": [1.0, "x"]}, {**stored(EARLIER), "begin": 10**400},
+        {**stored(EARLIER), "trial": [0.0, float("inf"), 1.0]},
+    ],
+)  # fmt: skip
+def test_a_season_that_cannot_be_read_is_none_and_costs_nothing_else(bad: Any, caplog: pytest.LogCaptureFixture) -> None:
+    room = Room(Kept({KEY: Learned(GOOD, [], None, bad)}))
+    room.update()
+    room.tick()
+    (memory,) = room.memories
+    assert memory is not None
+    assert dict(memory.kappas) == {"o": 1.25}
+    assert room.looks[0].season is None
+    assert [row.message for row in caplog.records] == ["what was stored of a model's earlier days is of no use; they are learned anew"]
+
+
+def test_another_metric_makes_the_stored_days_void() -> None:
+    room = Room(Kept({KEY: Learned(GOOD, [], None, stored(replace(EARLIER, of="InFlight/8")))}))
+    room.update()
+    room.tick()
+    assert room.looks[0].season is None
+    assert (season_of(room).of, season_of(room).bins) == ("Work", ())
+
+
+def test_a_constant_load_writes_nothing_for_days() -> None:
+    store = Kept()
+    room = Room(store)
+    room.update()
+    room.tick()
+    assert store.writes == 1
+    for _ in range(2 * 1440):
+        room.tick(60.0)
+    assert store.writes == 1
+    assert len(season_of(room).bins) == 2 * DAY_BINS
+
+
+def test_a_load_that_moves_is_written_once_an_hour_at_most() -> None:
+    store = Kept()
+    room = Room(store)
+    room.update()
+    wrote: list[float] = []
+    for minute in range(600):
+        room.work = 2.0 + 6.0 * (minute // 10 % 2)  # 2 and 8 work/s, ten minutes each
+        before = store.writes
+        room.tick(60.0)
+        if store.writes > before:
+            wrote.append(room.now)
+    assert [later - earlier for earlier, later in pairwise(wrote)] == [SEASON_S] * 9
+    season = restored(store.held[KEY].season)
+    assert season.bins == season_of(room).bins[: len(season.bins)]
+    assert len(season.bins) >= 54
+
+
+def test_a_season_that_could_not_be_written_is_tried_again_an_hour_later() -> None:
+    store = Kept(refuses=True)
+    room = Room(store, kappa=1.0)
+    room.update()
+    room.tick()
+    for minute in range(130):
+        room.work = 2.0 + 6.0 * (minute // 10 % 2)
+        room.tick(60.0)
+    assert store.held == {}
+    store.refuses = False
+    for _ in range(70):
+        room.tick(60.0)
+    assert len(restored(store.held[KEY].season).bins) >= 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ from polyfleet.scaling import settings
 from polyfleet.scaling.force import Reference
 from polyfleet.scaling.store import LIMIT, Learned, decode, encode
 
+from autoscaling.season import DAY_BINS, DAYS, Season, pack, stored
 from autoscaling.types import Costs, CronFloor, FallbackRule, SleepRule, Slo
 from tests.unit.operator.forces import condition, force, look, scaled
 
@@ -88,9 +91,28 @@ UNIT = Reference("llm/m|p|default|vllm|1", Costs(0.001, 0.004), "entries")
 
 def test_what_is_stored_comes_back() -> None:
     learned = Learned({"version": 1, "kappas": {"o": 1.1}}, [{"option": "o", "cache": "Cold", "seconds": [60.0]}], UNIT)
-    text = encode(learned)
+    for found in (learned, replace(learned, season=stored(Season(begin=7, packed=pack([1.5, None]), of="Work")))):
+        text = encode(found)
+        assert text is not None
+        assert decode(text) == found
+
+
+def test_a_full_week_beside_a_full_memory_has_room() -> None:
+    """The longest numbers that can be: 360 bins, two tables of 128 a side, 1,008 bins of the season."""
+    table = [[1.23e-100] * 128] * 2
+    memory = {"version": 1, "bins": [1.23e-100] * 360, "trials": {"late": table, "supplied": table}}
+    season = stored(Season(begin=10**9, packed=pack([1.234e-100] * DAYS * DAY_BINS), of="KVCacheUse/0.123457"))
+    assert len(json.dumps(season, separators=(",", ":"))) <= 12 * 1024
+    text = encode(Learned(memory, [{"option": "o", "cache": "Cold", "seconds": [600.0] * 32}] * 20, UNIT, season))
     assert text is not None
-    assert decode(text) == learned
+    assert decode(text).season == season
+
+
+def test_the_season_goes_before_the_cold_starts() -> None:
+    many = [{"option": f"o{i}", "cache": "Cold", "seconds": [1.0] * 32} for i in range(100)]
+    text = encode(Learned({"version": 1}, many, UNIT, {"bins": [1.234] * 4000}))
+    assert text is not None
+    assert (decode(text).season, len(decode(text).starts)) == (None, 100)
 
 
 def test_cold_starts_go_first_where_there_is_no_room_and_without_any_nothing_is_stored() -> None:

@@ -19,6 +19,7 @@ from polyfleet.scaling.runner import Autoscaler
 from polyfleet.scaling.stuck import stamp
 from polyfleet.state import Condition, Observed, PodState
 
+from autoscaling.season import BIN_S, DAY_BINS, Season, Trial, pack
 from autoscaling.types import Sample
 from tests.unit.operator import builders as b
 from tests.unit.operator.cycle import Done, cycle
@@ -47,6 +48,7 @@ class World:
     now: float = START
     size: int = 1
     dark: bool = False  # no page is answered
+    loads_s: float = LOADS_S
     status: dict[str, Any] = field(default_factory=dict)
     pods: dict[str, Replica] = field(default_factory=dict)
     samples: dict[str, Sample] = field(default_factory=dict)  # the newest of each, whatever its age
@@ -75,7 +77,7 @@ class World:
             del self.pods[name]
 
     def serving(self) -> list[str]:
-        return [name for name, each in self.pods.items() if self.now >= each.made + LOADS_S]
+        return [name for name, each in self.pods.items() if self.now >= each.made + self.loads_s]
 
     async def poll(self, inputs: Inputs, now: float) -> Readings:
         if self.dark:
@@ -124,7 +126,7 @@ class World:
             woken = len(self.marks) > before
             if woken:
                 self.told.append(self.now)
-            if woken or any(self.now - each.made in (LOADS_S, LOADS_S + 10) for each in self.pods.values()):
+            if woken or any(self.now - each.made in (self.loads_s, self.loads_s + 10) for each in self.pods.values()):
                 self.turn()
             self.history.append(len(self.pods))
             force = self.scaler.board.forces().get(KEY)
@@ -190,3 +192,25 @@ def test_a_restart_in_mid_ramp_takes_nothing_away_in_the_first_window() -> None:
     assert min(world.history[-17:]) >= asked
     world.run(600)
     assert world.history[-1] < asked
+
+
+def test_a_daily_rise_is_met_by_replicas_that_serve_before_it() -> None:
+    """2 work/s, and 7 from 8:30 on every day of a week: the horizon is 15 s (the profile states a start of 5 s, and a tick), so the
+    tick at 8:29:50 asks for replicas, and they serve at 8:30."""
+    today = int(START // BIN_S)  # 8:00 is bin 48 of the day
+    week = pack(7.0 if (today + place) % DAY_BINS >= 51 else 2.0 for place in range(7 * DAY_BINS))
+    sizes = []
+    for earlier in (week, b""):
+        world = World(load=2 * PER_S, size=4, loads_s=10.0)
+        world.turn()
+        entry = world.scaler.board.entries[KEY]
+        entry.season = Season(today - len(earlier) // 8, earlier, trial=Trial(1.0, 2.0, 200.0), of="Work")
+        world.run(1780)  # 8:29:40
+        assert world.history[-1] == 4
+        world.run(20)
+        sizes.append((world.history[-1], "Season" in world.reasons))
+        assert len(world.serving()) == world.history[-1]
+    assert sizes[0][0] >= 7
+    assert sizes[0][1]
+    assert sizes[1][0] == 4
+    assert not sizes[1][1]

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from autoscaling import seasonal
 from autoscaling.replay.fleet import View
+from autoscaling.season import Season
 from autoscaling.types import Decision, Demand, Direction, Look, MetricState, Replica, ReplicaState, Slice, Why
 from autoscaling.usage import Holding, Interval
 from placement.types import ReplicaState as Stand
@@ -116,6 +118,7 @@ class _Loop:
         self.pending = sorted(faults, key=lambda item: item.begin)
         self.active: list[Fault] = []
         self.memory: Any = None
+        self.season = Season()
         self.demand: Demand | None = None
         self.ticks: list[Tick] = []
         self.events: list[Event] = []
@@ -207,8 +210,9 @@ class _Loop:
         if self.policy.count is not None:
             return self._counted(self.policy.count, now)
         assert self.policy.decide is not None
-        decision = self.policy.decide(self.memory, self._look(now))
-        self.memory = decision.memory
+        look = seasonal.given(self.season, self._look(now))
+        decision = self.policy.decide(self.memory, look)
+        self.memory, self.season = decision.memory, seasonal.fed(self.season, look, decision.demand)
         return decision.demand
 
     def _counted(self, count: Count, now: float) -> Demand:
