@@ -78,7 +78,7 @@ def _noted(memory: Memory, seen: Seen, need: Needed) -> Memory:
     reach = max(seen.window, seen.look.settings.up_window_s)
     needs = (*(n for n in memory.needs if n.clock > seen.clock - reach), Need(seen.clock, need.ask, need.give))
     tried = trials.ask(memory.trials, seen.clock, need.following, need.calm, seen.supply.horizon + seen.window)
-    low, (ask, give) = need.floor, need.band
+    low, (ask, give) = need.burst, need.band
     too_fast = low > give or (memory.too_fast and low > ask)
     return replace(memory, needs=needs, trials=tried, too_fast=too_fast)
 
@@ -176,7 +176,8 @@ def _asked(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None) -> t
             ask = min(recent) if seen.clock - memory.began >= window else 0.0
         return ask, need.give, need.why, f"{need.ask:.3g} work/s are needed, {have}"
     if limits.held_long and need.floor > 0.0:
-        return need.floor, need.floor, Why.BURST_FLOOR, f"unknown load, floor {need.floor:.3g} work/s, {have}"
+        why = Why.SEASON if need.floor > need.burst else Why.BURST_FLOOR
+        return need.floor, need.floor, why, f"unknown load, floor {need.floor:.3g} work/s, {have}"
     if need.extra > 0.0 and (memory.blind is None or memory.blind.polls < threshold(seen)):  # counters are gone, but the queue is seen
         work = need.level + need.extra
         return work, work, Why.BACKLOG, f"unknown load, a queue that needs {work:.3g} work/s, {have}"
@@ -250,7 +251,7 @@ def _demand(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None, cho
     if memory.too_fast and need is not None:
         too_fast = (
             f"bursts are over before a replica that is asked for now serves ({supply.horizon:.0f} s): "
-            f"at least {need.floor:.3g} work/s are kept instead of followed"
+            f"at least {need.burst:.3g} work/s are kept instead of followed"
         )
     return Demand(
         look.model,

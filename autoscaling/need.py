@@ -35,6 +35,7 @@ class Needed:
     band: tuple[float, float]  # ask and give of the level alone
     following: float  # what following asks for, for the trials
     calm: float
+    burst: float  # the floor of the load itself, without the season
 
 
 def needed(memory: Memory, seen: Seen) -> Needed | None:
@@ -66,6 +67,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
     if low > ask:
         why = Why.BURST_FLOOR
     ask, give = max(ask, low), max(give, low)
+    burst = low
     if seen.look.season is not None and seen.look.season > low:
         low = seen.look.season
         if low > ask:
@@ -74,7 +76,7 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
     extra = missing(seen.supply, load, seen.measured.backlog, CLEAR_S) if seen.measured.backlog and not targeted else 0.0
     if extra > 0.0 and ask <= seen.supply.total < ask + extra:
         why = Why.BACKLOG
-    return Needed(load, sigma, ask + extra, give + extra, low, extra, why, band, following, calm)
+    return Needed(load, sigma, ask + extra, give + extra, low, extra, why, band, following, calm, burst)
 
 
 def quantile(bins: tuple[float, ...], q: float | None) -> float:

@@ -176,9 +176,16 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
+def mark(season: Season) -> Season:
+    """What `worth_writing` has to know of a season that was written: where it ends, and its newest value."""
+    values = season.view.tolist()
+    known = next((place for place in reversed(range(len(values))) if not math.isnan(values[place])), len(values))
+    return Season(begin=season.begin + known, packed=season.packed[8 * known :], of=season.of)
+
+
 def worth_writing(old: Season, new: Season) -> bool:
-    """Whether a bin of `new` that `old`, as written last, does not have is more than 5 % and `WORTH_LEAST` away from the newest that it
-    has. So a load that stays as it is causes no write, and what is lost with a restart then is what was known anyway."""
+    """Whether a bin of `new` that `old`, the `mark` of what was written last, does not have is more than 5 % and `WORTH_LEAST` away
+    from the newest that it has. So a load that stays as it is causes no write, and what is lost with a restart then is what was known anyway."""
     if old.of != new.of:
         return bool(new.packed)
     first = max(0, old.end - new.begin) if new.end >= old.end else 0  # a clock that went back: everything is new

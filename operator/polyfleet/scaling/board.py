@@ -44,8 +44,8 @@ class Entry:
     stored_at: float = float("-inf")
     changed: bool = False  # learned state moved since
     season: Season = Season()  # noqa: RUF009 - immutable; of earlier days, beside the memory: it is no part of a decision
-    season_stored: Season = Season()  # noqa: RUF009 - immutable; as it was written last
-    season_due: bool = False  # it has moved since
+    season_mark: Season = Season()  # noqa: RUF009 - immutable; of what was written last
+    season_due: bool = False  # the season has moved since
     exhausted: tuple[Exhausted, ...] = ()
     conflict: str = ""
     _waits: dict[str, tuple[object, float]] = field(default_factory=dict)  # what is to be told -> (value, since when)

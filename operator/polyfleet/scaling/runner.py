@@ -205,7 +205,7 @@ class Autoscaler:
             written = await self.store.write(view.state, kept)
         if written:
             entry.stored, entry.changed = {"memory": memory, "starts": starts}, False
-            entry.season_stored, entry.season_due = season, False
+            entry.season_mark, entry.season_due = seasons.mark(season), False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ def _remember(entry: Entry, job: _Job, decision: Decision) -> None:
     before = entry.season
     entry.season = seasonal.fed(before, job.look, decision.demand)
     if entry.season.packed is not before.packed and not entry.season_due:
-        entry.season_due = seasons.worth_writing(entry.season_stored, entry.season)
+        entry.season_due = seasons.worth_writing(entry.season_mark, entry.season)
 
 
 def _take(entry: Entry, found: Learned, now: float, key: str) -> None:
@@ -240,7 +240,8 @@ def _take(entry: Entry, found: Learned, now: float, key: str) -> None:
     entry.stored, entry.stored_at = {"memory": found.memory, "starts": found.starts}, now
     if found.season is not None:
         try:
-            entry.season = entry.season_stored = seasons.restored(found.season)
+            entry.season = seasons.restored(found.season)
+            entry.season_mark = seasons.mark(entry.season)
         except seasons.SeasonError as fault:
             detail = {"model": key, "detail": str(fault)[:300]}
             log.warning("what was stored of a model's earlier days is of no use; they are learned anew", extra=detail)

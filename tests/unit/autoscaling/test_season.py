@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaling.season import BIN_S, DAY_BINS, DAYS, Season, SeasonError, Trial, pack, prior, restored, stored, worth_writing
+from autoscaling.season import BIN_S, DAY_BINS, DAYS, Season, SeasonError, Trial, mark, pack, prior, restored, stored, worth_writing
 
 DAY = 86_400.0
 EMPTY = Season()
@@ -205,6 +205,13 @@ def constant(bins: int, value: float = 5.0, *, begin: int = 1000) -> Season:
 )
 def test_only_a_load_that_moved_is_worth_a_write(old: Season, new: Season, worth: bool):
     assert worth_writing(old, new) is worth
+    assert worth_writing(mark(old), new) is worth
+
+
+def test_the_mark_of_what_was_written_is_its_end_and_its_newest_value():
+    found = mark(Season(begin=7, packed=pack([1.0, 2.0, None]), of="Work"))
+    assert (found.begin, found.bins, found.end, found.of) == (8, (2.0, None), 10, "Work")
+    assert (mark(Season(begin=7, packed=pack([None]))).end, mark(Season()).end) == (8, 0)
 
 
 def test_a_clock_that_ran_ahead_loses_what_it_filed_there():

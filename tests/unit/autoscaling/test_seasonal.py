@@ -8,7 +8,7 @@ import pytest
 
 from autoscaling.season import DAY_BINS, Season, Trial, pack
 from autoscaling.seasonal import fed, given, measure
-from autoscaling.types import Look, MetricState, Replica
+from autoscaling.types import Look, MetricState, Replica, SleepRule, Why
 from tests.unit.autoscaling.scene import COSTS, Scene, settings, steady
 
 DAY = 86_400.0
@@ -105,3 +105,40 @@ def test_a_floor_that_knows_the_morning_is_there_before_it():
     assert dict(with_)[36_000.0] >= 9
     assert dict(without)[36_000.0] <= 4
     assert max(size for at, size in with_ if at < 35_700.0) <= 4  # not an hour early: it is given one cold start ahead
+
+
+def test_a_morning_to_come_is_no_burst_that_is_too_fast():
+    """What earlier days ask for is no claim about bursts: `Degraded` would say that this load cannot be followed."""
+    scene = steady()
+    for _ in range(6):
+        demand = scene.tick(5.5, look=lambda what: replace(what, season=30.0))
+        assert demand.too_fast == ""
+    assert demand.floor_work == 30.0
+    assert scene.said[-6].reason is Why.SEASON
+
+
+def test_a_morning_comes_in_an_outage_too_and_is_named():
+    scene = steady(hold_unknown_s=60.0)
+    for _ in range(10):
+        demand = scene.tick(5.5, lambda r: replace(r, sample=None, failed="no answer"), look=lambda what: replace(what, season=30.0))
+    assert scene.size == 30
+    assert Why.SEASON in {said.reason for said in scene.said[-10:]}
+    assert demand.metrics is MetricState.UNKNOWN
+    assert not demand.may_shrink
+
+
+def test_who_sleeps_is_up_before_the_morning_and_does_not_sleep_in_it():
+    """At zero since nobody came; at this time of earlier days three replicas were needed, so three are there, and stay while that holds."""
+    scene = Scene(count=1, settings=settings(0, 20, sleep=SleepRule(600.0)), gateway=True)
+    scene.run(0.5, 300.0)
+    scene.run(0.0, 1200.0)
+    assert scene.size == 0
+    demand = scene.tick(0.0, look=lambda what: replace(what, season=0.04))
+    assert (scene.size, demand.reason) == (0, Why.IDLE)  # a twenty-fifth of a replica wakes nobody
+    demand = scene.tick(0.0, look=lambda what: replace(what, season=2.5))
+    assert (scene.size, demand.reason) == (3, Why.SEASON)
+    for _ in range(120):
+        scene.tick(0.0, look=lambda what: replace(what, season=2.5))
+        assert scene.size == 3
+    scene.run(0.0, 900.0)
+    assert scene.size == 0
