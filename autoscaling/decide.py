@@ -118,9 +118,13 @@ def _least(memory: Memory, seen: Seen, limits: Bounds) -> Choice | None:
     return Choice(Direction.UP, limits.why, f"{seen.supply.count} replicas, at least {limits.least} are due", counted=False)
 
 
+def _at_zero(memory: Memory, seen: Seen) -> bool:
+    return memory.held == 0.0 and seen.supply.count == 0
+
+
 def _slept(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None) -> Choice | None:
     """To zero and back."""
-    asleep = memory.held == 0.0 and seen.supply.count == 0
+    asleep = _at_zero(memory, seen)
     if asleep and seen.measured.wake:
         if not seen.look.stock_known:
             return Choice(Direction.HOLD, Why.UNKNOWN_STOCK, "somebody waits; the inventory cannot be read")
@@ -151,7 +155,7 @@ def _up(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None, wrong: 
     full = supply.count >= limits.most
     if ask <= asked + _SLACK:
         return Choice(Direction.HOLD, Why.MAXIMUM if full else why, f"{text}; {asked:.3g} are asked for")
-    if memory.recovering is not None:
+    if memory.recovering is not None and memory.recovering[1] > 0.0:  # twice nothing would be no limit but a refusal
         most = max(RECOVERY_JUMP * memory.recovering[1], memory.recovering[1] + supply.unit)
         give = min(give, max(most, asked))
         if give <= max(asked, supply.total) + _SLACK:
@@ -237,7 +241,7 @@ def _applied(memory: Memory, seen: Seen, limits: Bounds, choice: Choice, wrong: 
         kv_floor=kv_floor,
         ups=ups,
         downs=downs,
-        asleep=choice.why is Why.IDLE,
+        asleep=choice.why is Why.IDLE or (memory.asleep and choice.direction is Direction.HOLD and _at_zero(memory, seen)),
         kappas=kappas,
     )
 

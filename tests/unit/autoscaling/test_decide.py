@@ -265,6 +265,30 @@ def test_a_wake_by_one_request_is_one_replica() -> None:
     assert scene.size == 1
 
 
+def test_the_first_step_from_zero_is_sized_by_who_waits_and_not_by_the_minimum() -> None:
+    """The minimum was raised to one while the model slept; 60 requests of 10 s wait."""
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    scene.settings = replace(scene.settings, min_replicas=1)
+    demand = scene.tick(6.0)
+    assert (demand.direction, demand.reason, demand.min_replicas, scene.size) == (Direction.UP, Why.WAKE, 1, 7)
+
+
+@pytest.mark.parametrize("load", [0.0, 6.0])
+def test_a_counter_that_comes_back_wakes_nobody_but_for_who_waits(load: float) -> None:
+    """The gateway cannot be read for two minutes while the model sleeps. Then it can: nobody there is no reason to wake, and who waits gets
+    capacity for the load and not twice the nothing that ran in the outage."""
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    scene.gateway = False
+    scene.run(0.0, 120.0)
+    scene.gateway = True
+    scene.run(0.0, 30.0)
+    assert (scene.size, scene.said[-1].reason) == (0, Why.IDLE)
+    scene.run(load, 20.0)
+    assert scene.size == 0 if load == 0.0 else scene.size >= 7
+
+
 # --- budgets, floors ----------------------------------------------------------------------------------------------------------------------
 def test_no_more_than_the_budget_of_events_within_an_hour() -> None:
     scene = Scene(count=20, settings=rate(down_window_s=20.0, down_events_per_hour=3))  # type: ignore[arg-type]
