@@ -245,7 +245,7 @@ class Demand:
     bucket_work: tuple[float, ...]  # the same per length bucket; empty = one bucket
     min_replicas: int  # effective: `Settings.min_replicas`, cron floors, fallback; holds whatever the metrics say
     max_replicas: int
-    may_shrink: bool  # False: the placer keeps at least what runs
+    may_shrink: bool  # False: the placer keeps at least the work of what runs, and its number where some of it has no known work
     kv_floor: float  # tokens of KV cache that must stay
     direction: Direction
     reason: Why

@@ -62,11 +62,32 @@ class _Demands:
         missing = self.short[name].replicas if name in self.short else 0
         least = model.min_replicas
         if not all(d.may_shrink for d in self.asked.get(name, [])):
-            least = max(least, min(len(running), model.max_replicas))
+            before = self._held(name, model)
+            if before is None:
+                least = max(least, min(len(running), model.max_replicas))
+            elif not model.hold and not missing:
+                after = sum(
+                    (sum(o.bucket_work) or o.work_per_s or 0.0) * n
+                    for o in self.options[name]
+                    for (of, _), n in self.per[name].items()
+                    if of == o.id
+                )
+                if after < before * (1.0 - NEAR):
+                    self._unsaid(f"{name}: {before:g} work/s run and may not shrink, {after:g} are planned, and no shortfall says so")
         if not model.hold and missing < least - count:
             self._unsaid(f"{name}: {count} replicas of at least {least}, shortfall says {missing}")
         if self._keeps(model) and count < min(len(running), model.min_replicas):
             self.found.append(f"{name}: {len(running)} run, {count} planned, but preemption is off")
+
+    def _held(self, name: str, model: Model) -> float | None:
+        """Work/s of what runs, each with a number, while it may not shrink and no more run than may; None = their number is kept."""
+        entries, running = self.asked[name], self.w.running.get(name, [])
+        loads = [x for d in entries for x in d.loads]
+        rate = {o.id: sum(o.bucket_work) or o.work_per_s or 0.0 for o in self.options[name]}
+        rates = [rate.get(r.option or "", 0.0) for r in running]
+        if len(entries) != 1 or len(loads) != 1 or loads[0] <= 0 or len(running) > model.max_replicas or not all(x > 0 for x in rates):
+            return None
+        return sum(rates)
 
     def _unsaid(self, text: str) -> None:
         """A fault of the shortfalls: something is missing and they do not say so."""

@@ -17,7 +17,8 @@ EPS = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """Replicas are those below the minimum, or those that the rest would need of the model's strongest option, whichever is more."""
+    """Replicas are those below the minimum, or those that the rest would need of the model's strongest option, whichever is more. `below`
+    counts also those that work that may not go (`held`) would need."""
 
     replicas: int
     unmet: float = 0.0  # share of the work
@@ -33,11 +34,21 @@ class Lack:
 
 
 def minimum(live: Live, model: str) -> int:
-    """Replicas asked at least; what runs, while it may not shrink."""
+    """Replicas asked at least; as many as run, while they may not shrink and their work cannot be weighed (`held`)."""
     m = live.models[model]
-    if all(d.may_shrink for d in live.entries(model)):
+    if all(d.may_shrink for d in live.entries(model)) or held(live, model) is not None:
         return m.min_replicas
     return max(m.min_replicas, min(live.running[model], m.max_replicas))
+
+
+def held(live: Live, model: str) -> float | None:
+    """Work/s of what runs, where it may not shrink; None = it may, or its number is kept instead (`wants`)."""
+    entries = live.entries(model)
+    if all(d.may_shrink for d in entries) or len(entries) > 1 or len(entries[0].loads) > 1 or entries[0].loads[0] <= 0:
+        return None
+    if live.running[model] > live.models[model].max_replicas or any(rate <= 0 for rate, _ in live.rates[model]):
+        return None
+    return sum(rate * count for rate, count in live.rates[model])
 
 
 def works(live: Live, model: str) -> bool:
@@ -114,7 +125,7 @@ def lack(live: Live, model: str, placed: Counter[At] | None = None) -> Lack | No
         placed = live.placed[model]
     counts = by_option(placed)
     count = counts.total()
-    below = max(0, minimum(live, model) - count)
+    below = max(0, minimum(live, model) - count, _lost(live, model, counts))
     found = Lack(below, below=below)
     for d in live.entries(model):
         rest = 1.0 - carried(live, d, placed)
@@ -146,6 +157,17 @@ def _joined(live: Live, roles: list[ModelDemand], placed: Counter[At]) -> float:
             both = rates + none if option.role == ROLES[0] else none + rates
             supply[(both, (), network)] += n
     return share(Needs(loads, (), half), supply)
+
+
+def _lost(live: Live, model: str, counts: Counter[str]) -> int:
+    """Replicas of the strongest option for the work that may not go and is gone."""
+    work = held(live, model)
+    if not work:
+        return 0
+    mine = live.options_of[model]
+    gone = work - sum(o.rates(1)[0] * counts[o.id] for o in mine)
+    most = max((o.rates(1)[0] for o in mine if o.eligible or o.id in live.runs), default=0.0)
+    return math.ceil(gone / most - EPS) if gone > EPS * work and most > 0 else 0
 
 
 def _by_work(options: list[Option], loads: tuple[float, ...], rest: float) -> int:

@@ -100,6 +100,11 @@ class Live:
         self._needs: dict[tuple[int, int, int], Need | None] = {}
         self.demand = demand
         self.runs = {g.option for g in groups if g.option is not None}  # options of what runs, whatever stops
+        self.rates: dict[str, list[tuple[float, int]]] = {m: [] for m in self.models}  # of what runs, whatever stops: (work/s, replicas)
+        for g in groups:
+            name = snapshot.models[g.model].name
+            known = self.options.get(g.option or "")
+            self.rates[name].append((known.rates(1)[0] if known is not None and known.model == name else 0.0, len(g.ids)))
         self.beyond: dict[str, frozenset[int]] = {}  # kept by `lack.beyond`
         self._bare: Free | None = None
         self._undo: list[tuple[str, State]] = []

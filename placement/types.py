@@ -195,7 +195,7 @@ class ModelDemand:
     bucket_work: tuple[float, ...] = ()  # per length bucket; empty = one bucket with `work_per_s`
     role: str = ""  # one entry per role of a split deployment
     kv_floor: float = 0.0  # tokens of KV cache that the replicas must hold together
-    may_shrink: bool = True
+    may_shrink: bool = True  # False: never less work than runs; never fewer replicas where the work of some is not known
     reason: str = "FixedSize"
 
     @property

@@ -69,7 +69,8 @@ def _want(model: Model, asked: ModelDemand, own: tuple[Option, ...], running: Ru
     else:
         running_work = share(replace(needs, floors=()), have) * work if running else 0.0
     if not asked.may_shrink:
-        minimum = max(minimum, min(runs, model.max_replicas))
+        if not _weighed(loads, running, runs, model):
+            minimum = max(minimum, min(runs, model.max_replicas))
         if 0 < work < running_work:
             needs = replace(needs, loads=tuple(x * running_work / work for x in loads))
             work = running_work
@@ -84,6 +85,13 @@ def _want(model: Model, asked: ModelDemand, own: tuple[Option, ...], running: Ru
         minimum, model.max_replicas, work, need, smallest, runs, running_work,
         max(runs - model.max_replicas, surplus, 0), base, needs, running_share, dead,
     )  # fmt: skip
+
+
+def _weighed(loads: tuple[float, ...], running: Running, runs: int, model: Model) -> bool:
+    """Whether `may_shrink` False keeps the work of what runs, so that fewer replicas of a stronger type may replace it. Where some replica
+    has no number, lengths are told apart, or more run than are allowed, it keeps their number: on doubt never less."""
+    known = all(kind is not None and kind[0][0] > 0 for kind, _, _ in running)
+    return len(loads) == 1 and loads[0] > 0 and known and runs <= model.max_replicas
 
 
 def _floors(asked: ModelDemand) -> list[tuple[float, str]]:

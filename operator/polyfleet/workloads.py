@@ -10,8 +10,9 @@ A victim leaves in four looks at the cluster, so that its requests end first and
 4. it terminates, holding its devices until it is gone.
 
 A serving victim is not drained below the wanted size while a replacement is on its way, unless its devices are what the
-replacement waits for, or what another model waits for. With `stability.defragment` the other model must be of higher priority for that:
-who only makes room for an equal one serves in its new place before it leaves the old one.
+replacement waits for, or what another model waits for. For a model that is asked for work the work counts as well: four weak replicas
+leave when the strong one that replaces them serves, and not three of them before. With `stability.defragment` the other model must be of
+higher priority to take devices at once: who only makes room for an equal one serves in its new place before it leaves the old one.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from placement.types import Outcome, Plan
 from polyfleet import revisions, rollout
 from polyfleet.binding import Slot
 from polyfleet.inputs import Inputs, ModelView
+from polyfleet.scaling.sizes import rates as rates_of
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import PodState
+
+_EPS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +110,33 @@ def _drainable(
     )
     serving = sum(1 for item in items if item.serving and not item.leaving)
     floor, last = _floor(plan, view), _last(view)
+    rates = rates_of(view) if view.asked is not None else {}
+    work = sum(rates.get(item.child.option, 0.0) for item in items if item.serving and not item.leaving)
+    least_work = _least_work(view, work, floor)
     drain: list[Standing] = []
     held: list[str] = []
     for item in victims:
         must_wait = item.pod.uid in view.superseded or coming
         # Whatever may be unavailable in a rollout: what must not serve is still better than nothing, until something else is up.
         least = max(floor, last) if revisions.must_go(view, item) else floor
-        if not item.serving or item.pod.uid in needed or not must_wait or serving - 1 >= least:
+        rate = rates.get(item.child.option, 0.0)
+        enough = serving - 1 >= least and (work - rate >= least_work - _EPS or revisions.must_go(view, item))
+        if not item.serving or item.pod.uid in needed or not must_wait or enough:
             drain.append(item)
             serving -= item.serving
+            work -= rate * item.serving
         else:
             held.append(item.pod.uid)
     return drain, held
+
+
+def _least_work(view: ModelView, serving: float, floor: int) -> float:
+    """Work/s that must go on being served until what replaces it serves: what is asked, as far as it is served today, less what the
+    rollout allows to be unavailable; all that is served where nothing may shrink."""
+    if view.asked is None:
+        return 0.0
+    share = min(1.0, floor / view.target) if view.target > 0 else 0.0
+    return (min(serving, view.asked.work_per_s) if view.asked.may_shrink else serving) * share
 
 
 def _last(view: ModelView) -> int:

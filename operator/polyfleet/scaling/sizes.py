@@ -93,8 +93,8 @@ def sized(view: ModelView) -> ModelView:
 
 def _surplus(view: ModelView, work: float, low: int) -> bool:
     """Whether some replica is one too many. `stability.minResidence` is about moves for money, and not about what a decision gives back."""
-    rates = _rates(view)
-    mine = [rates[item.child.option] for item in _carrying(view) if item.child.option in rates]
+    known = rates(view)
+    mine = [known[item.child.option] for item in _carrying(view) if item.child.option in known]
     return len(mine) > low and bool(mine) and sum(mine) - min(mine) >= work - _EPS
 
 
@@ -112,13 +112,13 @@ def _mixed(view: ModelView) -> bool:
 
 def _needed(view: ModelView, work: float) -> int:
     """Replicas like those that stay, else of the weakest option, for this much work."""
-    rates = _rates(view)
-    mine = [rates[item.child.option] for item in _carrying(view) if item.child.option in rates]
-    each = sum(mine) / len(mine) if mine else min(rates.values(), default=0.0)
+    known = rates(view)
+    mine = [known[item.child.option] for item in _carrying(view) if item.child.option in known]
+    each = sum(mine) / len(mine) if mine else min(known.values(), default=0.0)
     return math.ceil(work / each - _EPS) if each > 0 else 0
 
 
-def _rates(view: ModelView) -> dict[str, float]:
+def rates(view: ModelView) -> dict[str, float]:
     """Work/s of one replica of each option that has a number."""
     load = units.stated(view.spec) if view.spec is not None else None
     return {option.id: rate for option in view.resolution.options if (rate := units.work_of(option, load, view.unit))}

@@ -45,10 +45,11 @@ def look(
     nodes: tuple[NodeState, ...] = (H100, A3, PPU),
     deployments: tuple[DeploymentState, ...] = (),
     pods: tuple[PodState, ...] = (),
+    profiles: tuple[CustomState, ...] = PROFILES,
     now: str = b.NOW,
     **more: Any,
 ) -> Done:
-    observed = b.observed(models=[model], profiles=PROFILES, pools=POOLS, nodes=nodes, deployments=deployments, pods=pods, **more)
+    observed = b.observed(models=[model], profiles=profiles, pools=POOLS, nodes=nodes, deployments=deployments, pods=pods, **more)
     return cycle(replace(observed, scaling={model.key: said} if said is not None else {}), now=now)
 
 

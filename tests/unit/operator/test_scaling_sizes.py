@@ -15,6 +15,7 @@ from polyfleet.state import DeploymentState, PodState
 from autoscaling.types import MetricState
 from tests.unit.operator import builders as b
 from tests.unit.operator.forces import SINCE, aimed, child_of, condition, force, look, scaled
+from tests.unit.operator.looks import patches
 from tests.unit.operator.test_status import fits_the_schema
 
 OLD = "2026-11-25T06:00:00Z"  # two hours before now: longer than minResidence
@@ -194,6 +195,44 @@ def test_a_full_type_spills_over_to_the_next_and_back() -> None:
     home = look(told, force(6.0), deployments=(whole,), pods=six)
     assert condition(home, "Degraded") == ("", "", "")
     assert "SpillOverEnded" in [e.reason for e in home.report.events]
+
+
+def returning(work: float, *, shrink: bool, strong: str = "") -> Any:
+    """Four replicas on NVIDIA (3.00 an hour) serve a quarter of a work/s each, where Ascend was full; a replica there carries 1 work/s for
+    1.60 and has room. `strong`: one of those is there already, and "loads" or "serves"."""
+    entries = [
+        {**entry, "outputTokensPerSecond": str(4 * int(entry["outputTokensPerSecond"]))}
+        for entry in b.profile("sandbox-ascend").spec["throughput"]
+    ]
+    profiles = (b.profile("sandbox-ascend", throughput=entries), *b.profiles("sandbox-nvidia", "sandbox-ppu"))
+    model = aimed(scaled({"placement": {"profiles": ["sandbox-ascend", "sandbox-nvidia"]}}), 1 if strong else 4)
+    weak, home = child_of(model, "sandbox-nvidia", 4), child_of(model, "sandbox-ascend", 1)
+    pods = tuple(b.replica(weak, f"p{i}", node="h100-0", serving=True, created=OLD) for i in range(4))
+    if strong:
+        pods += (b.replica(home, "s0", node="a3-0", serving=strong == "serves", created=OLD),)
+    return look(model, force(work, shrink=shrink), profiles=profiles, deployments=(weak, home) if strong else (weak,), pods=pods)
+
+
+@pytest.mark.parametrize("shrink", [True, False])
+def test_on_return_to_a_stronger_type_the_work_is_kept_and_not_the_number(shrink: bool) -> None:
+    """4 x 0.25 = 1 x 1.0. Four strong ones would cost 6.40 an hour where 1.60 are enough."""
+    done = returning(0.8, shrink=shrink)
+    assert ([start.option.split("|")[1] for start in done.plan.starts], len(done.plan.stop)) == (["sandbox-ascend"], 4)
+    assert (wanted(done), done.plan.hourly_cost) == (1, 1.6)
+
+
+@pytest.mark.parametrize(
+    ("shrink", "work", "strong", "leave"),
+    [
+        (False, 0.6, "loads", 0),  # nothing may shrink: all four stay
+        (True, 0.8, "loads", 0),  # three would carry 0.75
+        (True, 0.7, "loads", 1),
+        (True, 0.3, "loads", 2),
+        (True, 0.8, "serves", 4),
+    ],
+)
+def test_weak_replicas_serve_until_the_strong_one_does(shrink: bool, work: float, strong: str, leave: int) -> None:
+    assert len(patches(returning(work, shrink=shrink, strong=strong), "DeletionCost")) == leave
 
 
 # ---- who writes the size

@@ -65,6 +65,8 @@ class World:
         self.warm: Warm | None = None
         self.victims: list[str] = []  # replicas of the simulated model that the plan stops and that still serve, in its order
         self.floor = 0  # serving replicas of it that a change must leave
+        self.share = 1.0  # of the work that a change must leave
+        self.least_work, self.may_shrink = 0.0, False  # of the demand that the plan is for
         self.missing = 0  # replicas of it without room, by the last plan
         self.freed = False  # devices came free since the last plan
         self.solves = 0
@@ -178,6 +180,7 @@ class World:
         )
         plan, self.warm = placement.plan(self.snapshot(models), placement.Demand(asked), warm=self.warm)
         self.plan, self.freed = plan, False
+        self.least_work, self.may_shrink = demand.work_per_s, demand.may_shrink
         self.solves += 1
         return self._apply(plan, now, demand.max_replicas, at_once)
 
@@ -211,6 +214,7 @@ class World:
             done.started[unit.pool] += start.model == self.subject.model
         aimed = len(self.mine()) - len(self.victims) - sum(unit.row.state is ReplicaState.DRAINING for unit in self.mine())
         self.floor = max(0, aimed - self.subject.unavailable(aimed))
+        self.share = min(1.0, self.floor / aimed) if aimed > 0 else 0.0
         self.drain(now)
         for item in plan.shortfalls:
             if item.model == self.subject.model and not (aimed >= most and _only_maximum(item)):
@@ -221,23 +225,36 @@ class World:
 
     def drain(self, now: float) -> None:
         """Lets those go that the plan stops and that nobody misses: they do not serve yet, nothing is on its way to replace them, their
-        devices are waited for, or enough others serve."""
+        devices are waited for, or enough others serve and do the work that is asked (all of it where nothing may shrink)."""
         needed = {name for unit in self.units.values() for name in unit.waits}
         mine = [unit for unit in self.mine() if unit.row.state is not ReplicaState.DRAINING]
         coming = any(unit.row.state is not ReplicaState.SERVING and unit.row.id not in self.victims for unit in mine)
         serving = sum(unit.row.state is ReplicaState.SERVING for unit in mine)
+        work = sum(self._work(unit) for unit in mine if unit.row.state is ReplicaState.SERVING)
+        least = min(work, self.least_work) if self.may_shrink else work
         kept: list[str] = []
         for name in self.victims:
             unit = self.units.get(name)
             if unit is None or unit.row.state is ReplicaState.DRAINING:
                 continue
             serves = unit.row.state is ReplicaState.SERVING
-            if not serves or name in needed or not coming or serving - 1 >= self.floor:
+            if (
+                not serves
+                or name in needed
+                or not coming
+                or (serving - 1 >= self.floor and work - self._work(unit) >= least * self.share - 1e-9)
+            ):
                 self._leave(unit, now)
                 serving -= serves
+                work -= self._work(unit) * serves
             else:
                 kept.append(name)
         self.victims = kept
+
+    def _work(self, unit: Unit) -> float:
+        """Work/s of one replica; 0 where it is not known."""
+        option = self._options.get(unit.row.option or "")
+        return (option.work_per_s or 0.0) if option is not None else 0.0
 
     def _leave(self, unit: Unit, now: float) -> None:
         unit.row, unit.since = replace(unit.row, state=ReplicaState.DRAINING), now
