@@ -1,6 +1,6 @@
 """What the load needs: the band around the level, and everything that may only raise it.
 
-    following   ask = D + 1.1 sigma, give = D + 2.1 sigma, both at least the floor by backtest
+    following   ask = D + 1.1 sigma, give = D + 2 sigma, both at least the floor by backtest
     calm        ask = give = max(slow level, floor of long memory), where the trials found bursts that are faster than a cold start
     FleetPolicy ask = D / rho, give = D / (0.92 rho), where a class states `utilization`; `burstQuantile` replaces the floor by backtest
     a metric with a target   ask = give = the level; what waits is not counted twice

@@ -230,14 +230,16 @@ def test_answers_of_the_api_server_become_causes() -> None:
     assert "does not answer" in failure(pods=dead, nodes=forbidden).what
 
 
-def test_the_page_shows_what_the_commands_print() -> None:
-    """Every block of docs/cli.md that is one command on the demo shows what that command prints; only the solve's time is free.
+@pytest.mark.parametrize(("name", "count"), [("cli.md", 7), ("simulate.md", 1)])
+def test_the_page_shows_what_the_commands_print(name: str, count: int) -> None:
+    """Every block of the page that is one command on the demo shows what that command prints; only the solve's time is free.
 
     POLYFLEET_REGENERATE_GOLDEN writes the page anew."""
-    path = ROOT / "docs" / "cli.md"
+    path = ROOT / "docs" / name
     page = path.read_text(encoding="utf-8")
-    blocks = re.findall(r"```\n\$ polyfleet ([^\n]*demo[^\n]*)\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 7
+    blocks = re.findall(r"```\n\$ polyfleet ((?:[^\n]*\\\n)*[^\n]*)\n(.*?)```", page, re.DOTALL)
+    blocks = [(command.replace("\\\n", " "), text) for command, text in blocks if "demo" in command]
+    assert len(blocks) == count
     for command, text in blocks:
         line, _, tail = command.partition(" | tail -")
         printed = polyfleet(*shlex.split(line)).out
