@@ -121,6 +121,6 @@ def test_whole_runs_on_the_boundary_and_clean_ones() -> None:
 
 
 def _spread(draw: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Factors of mean 1, up to 2: symmetrical, so that clipping (at six times the noise) does not move the mean."""
+    """Factors of mean 1, up to 2: symmetrical, so that clipping (at four times the noise) does not move the mean."""
     found: NDArray[np.float64] = 2 * draw.beta(2.0, 2.0, size=count)
     return found
