@@ -305,6 +305,14 @@ def _differences(reference: Formats, candidate: Formats) -> dict[str, tuple[str,
     return {name: (a, b) for name, (a, b) in both.items() if b and a != b and not (_bits(b) == 16 and (not a or _bits(a) == 16))}
 
 
+FORMATS = "bf16, fp16, fp32, or a word that begins with int8, fp8, w8, q8, int4, fp4, w4 or q4 (w8a8, q4_1), or awq, gptq, nf4"
+
+
+def known_format(word: str) -> bool:
+    """Whether margins depend on this number format (`FORMATS`, and their other spellings). Others are judged as if undeclared."""
+    return _bits(word.lower()) > 0
+
+
 def _bits(word: str) -> int:
     """16 for any floating point of 16 or 32 bits, 8, 4; 0 = not known. What w4a8 says of its weights counts."""
     if word in _FLOAT:

@@ -65,6 +65,7 @@ def written(folder: Path, made: Report, name: str = "report.json") -> str:
         (("run", *CANDIDATE, *REFERENCE, "--mode", "Guess"), "Guess"),
         (("run", *CANDIDATE, *REFERENCE, "--declare", "w8a8"), "NAME=FORMAT"),
         (("run", *CANDIDATE, *REFERENCE, "--declare", "weights=w8a8,weights=w4"), "once each"),
+        (("run", *CANDIDATE, *REFERENCE, "--declare", "weights=a8w8"), "no such number format"),
         (("run", *CANDIDATE, *REFERENCE, "--candidate-name", "a\nb"), "no line breaks"),
         (("compare",), "--reference or --candidate is missing"),
         (("compare", *REFERENCE), "--reference or --candidate is missing"),
@@ -203,9 +204,10 @@ def test_compare_with_an_item_that_is_nowhere(tmp_path: Path) -> None:
 def test_endpoints_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports of this machine that nobody listens on."""
     monkeypatch.setattr("accuracy.http.client.LOST_PAUSE_S", 0.0)
-    what, why, _ = failed("accuracy", "compare", *REFERENCE, *CANDIDATE, "--prompt", "x", "--timeout", "1s")
+    what, why, next_ = failed("accuracy", "compare", *REFERENCE, *CANDIDATE, "--prompt", "x", "--timeout", "1s")
     assert what == "the reference cannot be asked"
     assert "Connect call failed" in why
+    assert f"curl {REFERENCE[1].removesuffix('/v1')}/v1/models" in next_
 
 
 # ---- import

@@ -11,7 +11,7 @@ from pathlib import Path
 from accuracy import golden
 from accuracy.golden import GoldenError
 from accuracy.http.endpoint import Endpoint, EndpointError
-from accuracy.policy import Formats, Policy, PolicyError, Settings, effective
+from accuracy.policy import FORMATS, Formats, Policy, PolicyError, Settings, effective, known_format
 from accuracy.record import Record, RecordError, decode
 from accuracy.types import GoldenSet
 from hwprofiles.schema import SchemaError, duration_seconds
@@ -130,6 +130,8 @@ def formats(option: str, given: list[str]) -> Formats:
         name, equals, word = part.partition("=")
         if not equals or name not in names or not word or name in found:
             raise usage(f"{option} {part} is not right", f"NAME=FORMAT, once each of {', '.join(names)}", f"{option} weights=w8a8,kv=int8")
+        if not known_format(word):  # else a slip of the pen would be judged by the margins of no difference at all
+            raise usage(f"{option} {part} is not right", f"no such number format: {FORMATS}", f"{option} {name}=int8")
         found[name] = word
     return Formats(**found)
 
