@@ -272,6 +272,8 @@ class _Run:
         context = [c.max_model_len for c in (mine, self.seen.capabilities[0]) if c.max_model_len is not None]
         items = _wanted(job, min(context, default=None))
         names = tuple(self._clients) if len(self._clients) > 1 else ()
+        if not items:
+            raise StopError(Reason.CAPABILITY_MISSING, self._none_fits(min(context, default=None)))
         if self.record is None:
             self.record = await self._capture(agreed, plan_order(items, self.policy, used=job.used)[: needed(self.policy)])
         known = {item.item for item in self.record.items}
@@ -285,6 +287,12 @@ class _Run:
         if not order:
             raise StopError(Reason.INCONCLUSIVE, "no golden prompt is left that was not used yet; add prompts to the golden sets")
         return _Plan(order, plan_order(usable, self.policy, replicas=names))
+
+    def _none_fits(self, context: int | None) -> str:
+        wanted = len(_wanted(self.job, None))
+        if not wanted or context is None:
+            return f"the golden sets have no prompt of the strata {', '.join(self.policy.strata)} and of this model's kinds of input"
+        return f"none of {wanted} golden prompts fits the context of {context} tokens; add shorter ones, or serve a longer context"
 
     async def _capture(self, agreed: Agreement, order: Sequence[Planned]) -> Record:
         source = self._source()

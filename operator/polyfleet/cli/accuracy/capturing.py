@@ -89,6 +89,8 @@ async def _capture(
     except asyncio.CancelledError:
         raise Failure("interrupted", "a capture is only written when it is whole", "repeat the command") from None
     except (HttpError, ProbeError, CaptureError, EndpointError) as error:
-        raise Failure(f"{reference.label} cannot be captured", str(error), "curl URL/models  # whether it answers at all") from error
+        raise Failure(
+            f"{reference.label} cannot be captured", str(error), f"curl {reference.base}/v1/models  # whether it answers at all"
+        ) from error
     finally:
         bar.close()

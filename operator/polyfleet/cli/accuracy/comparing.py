@@ -83,7 +83,9 @@ async def _ask(reference: Endpoint, candidate: Endpoint, items: Sequence[Item], 
         try:
             return [await first_difference(clients[0], clients[1], item, tokens) for item in items]
         except HttpError as error:
-            raise Failure("the endpoints cannot be compared", str(error), "repeat with another --prompt or --item") from error
+            raise Failure(
+                "the endpoints cannot be compared", str(error), "repeat with fewer --tokens, or with another --prompt or --item"
+            ) from error
 
 
 async def _probed(stack: AsyncExitStack, side: Endpoint) -> Client:
@@ -91,7 +93,9 @@ async def _probed(stack: AsyncExitStack, side: Endpoint) -> Client:
         client = await stack.enter_async_context(connect(side))
         await probe(client)
     except (HttpError, ProbeError, EndpointError) as error:
-        raise Failure(f"the {side.label} cannot be asked", str(error), "curl URL/models  # whether it answers at all") from error
+        raise Failure(
+            f"the {side.label} cannot be asked", str(error), f"curl {side.base}/v1/models  # whether it answers at all"
+        ) from error
     return client
 
 
