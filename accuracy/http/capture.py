@@ -103,9 +103,11 @@ async def capture(
         for item, begun in zip(part, await together([_tried(client, item, agreed, policy) for item in part]), strict=True):
             if isinstance(begun, RecordItem):
                 made.append((item, begun))
-            elif begun:
+            else:
                 why = why or f"{item.id}: {begun}"
         found += await _scored(client, noise_client or client, made, agreed, policy)
+        if lost := {item.id for item, _ in made} - {item.item for item in found}:
+            why = why or f"{min(lost)}: none of its positions could be scored"
         if on_progress is not None and part:
             on_progress(Captured(min(low + BATCH, len(chosen)), len(chosen), part[-1].stratum, tuple(found)))
     if not found:
@@ -145,21 +147,21 @@ def judge_noise(items: Sequence[RecordItem], policy: Policy) -> None:
 async def _tried(client: Client, item: Item, agreed: Agreement, policy: Policy) -> RecordItem | str:
     """The item with its golden continuation, or why there is none."""
     try:
-        return await _continued(client, item, agreed, policy) or ""
+        return await _continued(client, item, agreed, policy)
     except RefusedError as error:
         return error.message
 
 
-async def _continued(client: Client, item: Item, agreed: Agreement, policy: Policy) -> RecordItem | None:
-    """The item with its golden continuation; None where there is none. Raises RefusedError."""
+async def _continued(client: Client, item: Item, agreed: Agreement, policy: Policy) -> RecordItem | str:
+    """The item with its golden continuation, or why there is none. Raises RefusedError."""
     context = dialect_of(client).capabilities.max_model_len
     ids: tuple[int, ...] = ()
     if agreed.ids:
         ids = await prompts.render(client, item, tools=True) if not item.tools else await _with_tools(client, item)
         if not ids:
-            return None
+            return "its prompt has no token"
     if not fits(item, context, len(ids) or None, reserve=2):
-        return None
+        return f"its prompt does not fit the context of {context} tokens"
     room = policy.positions_per_prompt if context is None else min(policy.positions_per_prompt, context - 1 - len(ids)) if ids else 8
     prompt = prompts.Prompt(ids=ids) if ids else prompts.Prompt(text=prompts.plain(item))
     natural = await _natural(client, item, ids, room) if item.continuation and ids else None
@@ -170,14 +172,18 @@ async def _continued(client: Client, item: Item, agreed: Agreement, policy: Poli
     asked = {"temperature": sampled, **({"seed": seed} if sampled else {}), **_readable(client)}
     said = await generate(client, item, prompt, max(1, room), agreed.top_k, body=asked)
     whole = [p for p in said.positions if p is not None]
-    if said.events or not whole or len(whole) != len(said.positions):
-        return None
+    if said.events:
+        return f"{said.events[0].code} {said.events[0].detail}".strip()
+    if not whole:
+        return "it is answered with nothing"
+    if len(whole) != len(said.positions):
+        return "some tokens of the answer have no log-probability"
     if len(said.generated) == len(whole):
         continuation: tuple[int | None, ...] = said.generated
     else:
         continuation = tuple(p.token.id for p in whole)
     if agreed.ids and any(i is None for i in continuation):
-        return None
+        return "some tokens of the answer have no id"
     pieces = tuple(p.token.text for p in whole)
     if not agreed.ids:
         continuation, pieces = _clean(continuation, pieces)

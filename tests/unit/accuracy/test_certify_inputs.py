@@ -14,7 +14,11 @@ from aiohttp import web
 from accuracy.certify import Job, Outcome, certify
 from accuracy.golden import digest
 from accuracy.http import client as http
+from accuracy.http.capture import capture
+from accuracy.http.client import connect
 from accuracy.http.endpoint import Endpoint
+from accuracy.http.probe import probe
+from accuracy.record import Record
 from accuracy.types import Fingerprint, GoldenSet, Mode, Reason, Verdict
 from tests.unit.accuracy.servers import (
     NOW,
@@ -255,6 +259,19 @@ def test_prompts_that_exceed_the_context_are_told_and_never_sent() -> None:
     found = asyncio.run(main())
     assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, Reason.CAPABILITY_MISSING)
     assert "none of 8 golden prompts fits the context of 64 tokens" in found.decision.message
+
+
+def test_a_record_says_why_it_left_items_out() -> None:
+    long = replace(golden(1).items[0], id="long", text="word " * 100, messages=())
+
+    async def main() -> Record:
+        async with engine(*REFERENCE) as running, connect(Endpoint(running.url, name="reference")) as client:
+            await probe(client)
+            return await capture(client, (golden(4),), policy(), now=NOW, items=(*golden(4).items, long))
+
+    made = asyncio.run(main())
+    assert len(made.items) == 4
+    assert made.capabilities.notes[-1] == "left out 1 items: long: its prompt does not fit the context of 64 tokens"
 
 
 def test_requests_that_differ_are_nobodys_breach() -> None:
