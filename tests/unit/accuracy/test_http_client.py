@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from aiohttp import web
 from accuracy.http import client as http
 from accuracy.http.client import Client, FailedError, GarbledError, HttpError, RefusedError, UnavailableError, connect
 from accuracy.http.endpoint import Endpoint, EndpointError
+from sandbox.pki import Authority
 from tests.unit.accuracy.servers import handlers, served
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -152,6 +155,43 @@ def test_requests_are_spaced_and_signed() -> None:
 
     asyncio.run(main())
     assert set(keys) == {"Bearer s3cret"}
+
+
+def test_https_is_believed_by_the_authority_that_was_given_and_by_no_other(tmp_path: Path) -> None:
+    """A real TLS server with a certificate of its own authority; a file that holds no certificate is refused in words."""
+    mine, other = Authority(tmp_path, "mine"), Authority(tmp_path, "other")
+    pair = mine.issue("server", "server", hosts=["127.0.0.1"])
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pair.certificate, pair.key)
+    (tmp_path / "no.pem").write_text("nothing", encoding="utf-8")
+
+    async def once(url: str, ca_file: str) -> Any:
+        async def at_once(seconds: float) -> None:
+            return None
+
+        async with connect(Endpoint(url, "m", ca_file=ca_file), sleep=at_once) as client:
+            try:
+                return await post(client)
+            except HttpError as error:
+                return error
+
+    async def main() -> None:
+        runner = web.AppRunner(handlers({"/{any:.*}": replies(lambda: web.json_response({"id": "x"}))}), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            assert await once(url, str(mine.certificate_path)) == {"id": "x"}
+            for ca_file in (str(other.certificate_path), ""):
+                found = await once(url, ca_file)
+                assert isinstance(found, UnavailableError)
+                assert "certificate" in found.message.lower()
+            with pytest.raises(EndpointError, match=r"ca_file .*no\.pem.*give a PEM file"):
+                await once(url, str(tmp_path / "no.pem"))
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
