@@ -102,8 +102,10 @@ def expected(view: ModelView, starts: Starts) -> tuple[tuple[str, float], ...]:
 
 
 def _admitted(item: Standing) -> float | None:
-    row = item.pod.conditions.get(naming.SERVING)
-    return seconds(row.last_transition) if row is not None else None
+    """When it became Ready, which the kubelet says once the last readiness gate is True. The gate's own condition has no time: nobody
+    fills in `lastTransitionTime` of a pod's condition but who writes it."""
+    row = item.pod.conditions.get("Ready")
+    return seconds(row.last_transition) if row is not None and row.status == "True" else None
 
 
 def _took(item: Standing) -> float | None:

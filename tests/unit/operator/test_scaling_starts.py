@@ -27,8 +27,9 @@ def came_up(name: str, bound: float, took: float, *, node: str = "ppu-0", restar
     pod = b.replica(CHILD, name, node=node, serving=True, created=stuck.stamp(NOW - bound - 3))
     conditions = dict(pod.conditions)
     conditions["PodScheduled"] = Condition("PodScheduled", "True", last_transition=stuck.stamp(NOW - bound))
-    gate = "polyfleet.io/serving"
-    conditions[gate] = replace(conditions[gate], last_transition=stuck.stamp(NOW - bound + took))
+    # Without a time, as the API server stores the gate's condition; the kubelet's own conditions have one.
+    assert not conditions["polyfleet.io/serving"].last_transition
+    conditions["Ready"] = Condition("Ready", "True", last_transition=stuck.stamp(NOW - bound + took))
     containers = tuple(ContainerState("engine", c.container_id, True, restarts, "running") for c in pod.containers)
     return replace(pod, conditions=conditions, containers=containers)
 
@@ -45,6 +46,13 @@ def test_a_start_is_from_bound_to_let_in_and_counts_once() -> None:
     assert starts.look(view(came_up("p1", 200, 120)), first=False) == [(OPTION, COLD, 120.0)]
     assert starts.look(view(came_up("p1", 200, 120)), first=False) == []
     assert starts.p90(OPTION) == 120.0
+
+
+def test_a_replica_whose_kubelet_has_not_seen_the_gate_yet_counts_when_it_has() -> None:
+    starts, done = Starts(), came_up("p1", 200, 120)
+    early = replace(done, conditions=done.conditions | {"Ready": Condition("Ready", "False", last_transition=stuck.stamp(NOW - 200))})
+    assert starts.look(view(early), first=False) == []
+    assert starts.look(view(done), first=False) == [(OPTION, COLD, 120.0)]
 
 
 def test_the_second_start_on_a_node_is_warm() -> None:
