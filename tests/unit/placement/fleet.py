@@ -91,7 +91,8 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The snapshot once the plan has come true: stopped and draining replicas are gone, started ones serve."""
     devices = {o.id: o.devices for o in snapshot.options}
     kept = tuple(r for r in snapshot.replicas if r.id in set(plan.keep))
-    new = tuple(Replica(f"new-{len(kept)}-{i}", s.model, s.option, s.node, devices[s.option]) for i, s in enumerate(plan.starts))
+    before = len(snapshot.replicas)  # so that the names of one plan after another differ
+    new = tuple(Replica(f"new-{before}-{len(kept)}-{i}", s.model, s.option, s.node, devices[s.option]) for i, s in enumerate(plan.starts))
     changed = []
     for n in snapshot.nodes:
         if n.free_blocks is not None:

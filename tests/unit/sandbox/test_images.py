@@ -19,8 +19,8 @@ from sandbox.images.build import ensure, source_files
 from sandbox.images.lock import normal, parse, subset
 from sandbox.images.packages import platforms
 
-NOT_RUN_IN_IMAGES = {"sandbox/deviceplugin/proto.py"}
-"""Development tools that lie beside what runs."""
+NOT_RUN_IN_IMAGES = {"sandbox/deviceplugin/proto.py", "autoscaling/replay/compiled.py"}
+"""Development tools that lie beside what runs, and what only asks whether a faster way is installed."""
 
 LOCK = """\
 aiohttp==3.14.5 \\
