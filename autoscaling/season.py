@@ -185,7 +185,8 @@ def mark(season: Season) -> Season:
 
 def worth_writing(old: Season, new: Season) -> bool:
     """Whether a bin of `new` that `old`, the `mark` of what was written last, does not have is more than 5 % and `WORTH_LEAST` away
-    from the newest that it has. So a load that stays as it is causes no write, and a restart then loses what was known anyway."""
+    from the newest that it has. So a load that stays as it is causes no write, and what a restart loses then is what was known
+    anyway."""
     if old.of != new.of:
         return bool(new.packed)
     first = max(0, old.end - new.begin) if new.end >= old.end else 0  # a clock that went back: everything is new

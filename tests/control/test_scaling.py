@@ -22,6 +22,7 @@ from polyfleet.scaling.store import Store
 from polyfleet.state import Observed
 
 from autoscaling.memory import Memory
+from autoscaling.season import restored
 from autoscaling.types import Decision, Demand, Direction, Look, MetricState, ReplicaState, Why
 from autoscaling.windows import Windows
 from tests.control.cycling import NAMESPACE, Kubectl, Turning, condition, model, operator, policy, ready, replicas, run
@@ -197,7 +198,8 @@ def test_a_restart_in_mid_ramp_takes_nothing_away(apiserver: Path, clean: Kubect
 
 
 def test_what_was_learned_lies_beside_the_model_and_goes_with_it(apiserver: Path, clean: Kubectl, tmp_path: Path) -> None:
-    """One ConfigMap, owned by the ModelDeployment, written once in five minutes at most, and read by the next operator."""
+    """One ConfigMap, owned by the ModelDeployment, written once in five minutes at most, and read by the next operator. The load of earlier
+    days lies in it and is written once an hour."""
 
     async def scenario() -> None:
         script = Script(learned=True)
@@ -214,6 +216,19 @@ def test_what_was_learned_lies_beside_the_model_and_goes_with_it(apiserver: Path
             assert json.loads(found["data"]["learned.json"])["unit"]["option"].startswith(f"{NAMESPACE}/{NAME}|")
             await run_.rests()
 
+            scaler_ = op.cycle.scaler
+            assert scaler_ is not None
+            begun = script.now
+            for minute in range(80):  # a minute a tick; the load is 1 and 2 work/s in turn, for ten minutes each
+                script.work, script.now = 1.0 + minute // 10 % 2, begun + 60 * minute
+                await scaler_.tick()
+            assert Counter(kind for kind, _, _ in op.writes) == {"ConfigMap": 1}
+            text = await op.hand("get", "configmap", f"{NAME}-learned", "-n", NAMESPACE, "-o", "jsonpath={.data.learned\\.json}")
+            filed = restored(json.loads(text)["season"])
+            assert len(filed.bins) >= 5
+            means = [value for value in filed.bins if value is not None]
+            assert 1.0 <= min(means) < 1.5 < max(means) <= 2.0
+
         again = Script(now=script.now + 60)
         seen: list[Memory | None] = []
 
@@ -228,6 +243,8 @@ def test_what_was_learned_lies_beside_the_model_and_goes_with_it(apiserver: Path
             await op.turn()
             await Ticking(op, again).turn()
             assert seen[0] is not None  # what was learned is there at the first decision
+            assert op.cycle.scaler is not None
+            assert op.cycle.scaler.board.entries[f"{NAMESPACE}/{NAME}"].season.bins[: len(filed.bins)] == filed.bins
 
     run(scenario)
 
