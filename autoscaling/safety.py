@@ -104,6 +104,16 @@ def may_sleep(memory: Memory, seen: Seen) -> bool:
     return memory.idle is not None and seen.clock - memory.idle >= idle_after(seen)
 
 
+def stays(seen: Seen, limits: Bounds) -> str:
+    """Why the least is what it is where the user's minimum is what holds; for one that may sleep, why it does not."""
+    rule = seen.look.settings.sleep
+    if rule is None or seen.look.settings.min_replicas > 0 or limits.least != 1:
+        return f"at least {limits.least} replicas are due"
+    if seen.look.gateway is None:
+        return "one replica stays: nothing counts the requests that come at zero, so nobody would be noticed (docs/scale-to-zero.md)"
+    return f"nobody asks; the last replica goes after {idle_after(seen):.0f} s of that"
+
+
 def _someone(memory: Memory, seen: Seen) -> bool:
     """Whether a model that may be at zero replicas has any, or is asked for."""
     return seen.supply.count > 0 or seen.measured.wake or (memory.held or 0.0) > 0.0

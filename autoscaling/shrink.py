@@ -12,7 +12,7 @@ from autoscaling.memory import Memory
 from autoscaling.need import Needed
 from autoscaling.observe import Seen
 from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL
-from autoscaling.safety import Bounds
+from autoscaling.safety import Bounds, stays
 from autoscaling.types import Why
 
 
@@ -32,7 +32,7 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
     if not seen.look.stock_known:
         return Shrink(Why.UNKNOWN_STOCK, "the inventory cannot be read, so nothing shrinks")
     if seen.supply.count <= limits.least:
-        return Shrink(limits.why, f"at least {limits.least} replicas are due")
+        return Shrink(limits.why, f"at least {limits.least} replicas are due" if limits.why is not Why.MINIMUM else stays(seen, limits))
     if memory.recovering is not None or seen.clock - memory.began < seen.first:
         since = seen.clock - (memory.recovering[0] if memory.recovering is not None else memory.began)
         return Shrink(Why.FIRST_WINDOW, f"the load is known for {since:.0f} of {seen.first:.0f} s")

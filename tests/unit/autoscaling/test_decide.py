@@ -236,8 +236,15 @@ def test_a_true_zero_for_long_enough_sleeps_and_not_before() -> None:
 def test_nobody_sleeps_without_a_way_to_wake() -> None:
     scene = sleeper()
     scene.gateway = False
-    scene.run(0.0, 3600.0)
-    assert scene.size == 1
+    demand = scene.run(0.0, 3600.0)
+    assert (scene.size, demand.reason) == (1, Why.MINIMUM)
+    assert "nothing counts the requests that come at zero" in demand.message
+
+
+def test_who_may_sleep_is_told_what_it_waits_for() -> None:
+    scene = Scene(count=1, settings=settings(0, 20, sleep=SleepRule(7200.0)), gateway=True)
+    scene.run(0.5, 60.0)
+    assert scene.run(0.0, 4200.0).message.endswith("nobody asks; the last replica goes after 7200 s of that")
 
 
 def test_nobody_sleeps_on_doubt() -> None:
