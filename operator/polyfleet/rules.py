@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from hwprofiles import HardwareProfileSpec
+from hwprofiles.schema import duration_seconds
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.inventory import device_names
 from polyfleet.merge import env_items
@@ -51,6 +52,41 @@ def _minimum(spec: ModelDeploymentSpec) -> str:
     return ""
 
 
+def _to_zero(spec: ModelDeploymentSpec) -> str:
+    scaling = spec.scaling
+    if scaling is None or (scaling.min_replicas == 0) == (scaling.scale_to_zero is not None):
+        return ""
+    if scaling.min_replicas == 0:
+        return "spec.scaling.minReplicas 0 needs a scaleToZero block ({} for its defaults), or set minReplicas 1"
+    return f"spec.scaling.scaleToZero needs minReplicas 0, it is {scaling.min_replicas}"
+
+
+def _idle_after(spec: ModelDeploymentSpec) -> str:
+    sleep = spec.scaling.scale_to_zero if spec.scaling is not None else None
+    if sleep is not None and duration_seconds(sleep.idle_after) < 600:
+        return f"spec.scaling.scaleToZero.idleAfter {sleep.idle_after} must be at least 10m"
+    return ""
+
+
+def _metric_target(spec: ModelDeploymentSpec) -> str:
+    scaling = spec.scaling
+    if scaling is None or scaling.metric == "Work":
+        return ""
+    if scaling.target_per_replica is None:
+        return f"spec.scaling.metric {scaling.metric} needs targetPerReplica; every metric but Work does"
+    if float(scaling.target_per_replica) <= 0:
+        return f'spec.scaling.targetPerReplica "{scaling.target_per_replica}" must be above 0'
+    return ""
+
+
+def _fallback(spec: ModelDeploymentSpec) -> str:
+    scaling = spec.scaling
+    back = scaling.fallback if scaling is not None else None
+    if scaling is not None and back is not None and back.replicas > scaling.max_replicas:
+        return f"spec.scaling.fallback.replicas {back.replicas} must not exceed maxReplicas {scaling.max_replicas}"
+    return ""
+
+
 def _both_lists(spec: ModelDeploymentSpec) -> str:
     both = sorted(set(spec.placement.profiles) & set(spec.placement.exclude_profiles))
     return f"spec.placement: {', '.join(both)} both allowed and excluded" if both else ""
@@ -85,6 +121,10 @@ RULES: tuple[Rule, ...] = (
     _external_size,
     _vendors,
     _minimum,
+    _to_zero,
+    _idle_after,
+    _metric_target,
+    _fallback,
     _both_lists,
     _tensor,
     _variant_match,

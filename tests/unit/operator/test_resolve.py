@@ -229,6 +229,21 @@ RULES: dict[str, tuple[dict[str, Any], str]] = {
     "external without a first value": ({"scaling": {"maxReplicas": 2, "mode": "External"}}, "first value in replicas"),
     "more vendors than replicas": ({"placement": {"spread": {"minVendors": 3}}}, "minVendors 3"),
     "OC-090 minimum over maximum": ({"scaling": {"minReplicas": 5, "maxReplicas": 2}}, "minReplicas 5 must not exceed maxReplicas 2"),
+    "zero without a rule for it": ({"scaling": {"minReplicas": 0, "maxReplicas": 2}}, "minReplicas 0 needs a scaleToZero block"),
+    "a rule for zero and a minimum": ({"scaling": {"maxReplicas": 2, "scaleToZero": {}}}, "scaleToZero needs minReplicas 0, it is 1"),
+    "asleep too soon": (
+        {"scaling": {"minReplicas": 0, "maxReplicas": 2, "scaleToZero": {"idleAfter": "1m"}}},
+        "idleAfter 1m must be at least 10m",
+    ),
+    "a metric without a target": ({"scaling": {"maxReplicas": 2, "metric": "InFlight"}}, "metric InFlight needs targetPerReplica"),
+    "a target of nothing": (
+        {"scaling": {"maxReplicas": 2, "metric": "InFlight", "targetPerReplica": "0"}},
+        'targetPerReplica "0" must be above 0',
+    ),
+    "a fallback over the maximum": (
+        {"scaling": {"maxReplicas": 2, "fallback": {"replicas": 9}}},
+        "fallback.replicas 9 must not exceed maxReplicas 2",
+    ),
     "allowed and excluded": ({"placement": {"profiles": [H100], "excludeProfiles": [H100]}}, "both allowed and excluded"),
     "two kinds of tensor": ({"runtime": {"parallelism": {"tensor": 1, "tensorChoices": [1]}}}, "not both"),
     "a variant for nothing": ({"variants": [{"name": "v", "match": {}}]}, "vendors or profiles"),
