@@ -84,11 +84,15 @@ def sized(view: ModelView) -> ModelView:
     if _mixed(view) or unasked(view):
         size = min(max(view.target, _needed(view, found.work_per_s), low), high)
         return replace(view, target=size, wanted=size)
+    shrink = found.may_shrink
+    if not shrink and low <= view.target < len(_carrying(view)):
+        # More run than were aimed at: a move or a rollout brings the new ones before the old ones go, and those are still to go.
+        low, shrink = min(view.target, high), True
     asked = ModelDemand(
-        view.key, work_per_s=found.work_per_s, bucket_work=found.bucket_work, kv_floor=0.0, may_shrink=found.may_shrink,
+        view.key, work_per_s=found.work_per_s, bucket_work=found.bucket_work, kv_floor=0.0, may_shrink=shrink,
         reason=f"Load since {force.since}",
     )  # fmt: skip
-    return replace(view, bounds=(low, high), asked=asked, surplus=found.may_shrink and _surplus(view, found.work_per_s, low))
+    return replace(view, bounds=(low, high), asked=asked, surplus=shrink and _surplus(view, found.work_per_s, low))
 
 
 def _surplus(view: ModelView, work: float, low: int) -> bool:

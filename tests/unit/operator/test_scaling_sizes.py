@@ -76,6 +76,22 @@ def test_nothing_shrinks_without_a_decision_to_shrink() -> None:
     assert (wanted(done), done.plan.stop) == (4, ())
 
 
+@pytest.mark.parametrize("loading", [False, True])
+def test_replicas_that_a_move_brings_before_the_old_ones_go_are_no_growth(loading: bool) -> None:
+    """Three were aimed at: two stay, one goes from Ascend (1.60) to PPU (0.90). In the middle of it four run, and another look at the
+    cluster must not take the fourth for one that is to be kept."""
+    model = aimed(scaled(), 3)
+    cheap, dear = child_of(model, "sandbox-ppu", 3), child_of(model, "sandbox-ascend", 1)
+    stay = [b.replica(cheap, name, node="ppu-0", serving=True, created=OLD) for name in ("p0", "p1")]
+    new = b.replica(cheap, "p2", node="ppu-0", serving=not loading, created=b.NOW)
+    old = b.replica(dear, "a0", node="a3-0", serving=True, created=OLD)
+    done = look(model, force(2.5), deployments=(cheap, dear), pods=(*stay, new, old))
+    fits_the_schema(done)
+    assert wanted(done) == 3
+    assert done.plan.stop == (old.uid,)
+    assert sorted(done.plan.keep) == sorted(pod.uid for pod in (*stay, new))
+
+
 @pytest.mark.parametrize("created", [OLD, b.NOW], ids=["old", "younger than minResidence"])
 def test_a_decision_to_shrink_stops_what_is_too_many(created: str) -> None:
     """`stability.minResidence` keeps replicas from being moved for money, and not from a decided scale-down."""
