@@ -71,6 +71,7 @@ class Memory:
     downs: tuple[float, ...] = ()  # clocks of the last hour
     ups: tuple[float, ...] = ()
     idle: float | None = None  # clock since which the load is a true zero
+    vanished: bool = False  # it became so from one poll to the next, against all that its noise explains
     asleep: bool = False
     blind: Blind | None = None
     recovering: tuple[float, float] | None = None  # clock, and capacity then

@@ -50,7 +50,8 @@ def observe(memory: Memory | None, look: Look) -> tuple[Memory, Seen]:
     memory = replace(memory, windows=windows, clock=clock, began=clock if measured.gap else memory.began)
     window = window_of(look, supplied.horizon)
     stepped = False
-    if measured.known:
+    # What a frozen counter makes up for when it moves again came over minutes: as one tick's work it would be a step of the load.
+    if measured.known and not (memory.vanished and measured.low > 0.0):
         memory, stepped = _learn(memory, look, measured, windows, supplied.horizon, window)
     memory = replace(memory, kappas=capacity.learn(memory.kappas, look, measured.parts, windows.mix, measured.seconds))
     set_to = look.settings.down_window_s

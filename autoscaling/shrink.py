@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from autoscaling.memory import Memory
 from autoscaling.need import Needed
 from autoscaling.observe import Seen
-from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL
+from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL, VANISHED_S
 from autoscaling.safety import Bounds, stays
 from autoscaling.types import Why
 
@@ -38,6 +38,10 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
         return Shrink(Why.FIRST_WINDOW, f"the load is known for {since:.0f} of {seen.first:.0f} s")
     if measured.fresh < FRESH_SHARE:
         return Shrink(Why.TOO_FEW_FRESH, f"{measured.fresh:.0%} of the replicas were read")
+    if memory.vanished and memory.idle is not None and settings.down_window_s is None and seen.clock - memory.idle < VANISHED_S:
+        return Shrink(
+            Why.WINDOW, f"the load vanished between two polls {seen.clock - memory.idle:.0f} s ago; it is believed after {VANISHED_S:.0f} s"
+        )
     if memory.ups and seen.clock - memory.ups[-1] < seen.window:
         return Shrink(Why.WINDOW, f"it grew {seen.clock - memory.ups[-1]:.0f} s ago")
     highest = max((n.give for n in memory.needs if n.clock > seen.clock - seen.window), default=base)

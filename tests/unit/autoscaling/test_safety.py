@@ -387,3 +387,25 @@ def test_a_recommendation_is_a_value_that_changes_nothing() -> None:
     assert decide(memory, looked[0]) == decide(memory, looked[0])
     assert learned(memory) == kept
     assert first.model == "a/m"
+
+
+# --- counters frozen, gauges at zero ------------------------------------------------------------------------------------------------------
+def test_a_load_that_vanishes_between_two_polls_is_believed_after_ten_minutes() -> None:
+    """A frozen source looks like a true zero. 5.5 work/s of noise 0.3 do not end between two polls, so nothing goes for 600 s; then the zero
+    is believed. A load that fades is believed at once."""
+    scene = steady()
+    before = scene.size
+    scene.run(0.0, 590.0)
+    assert scene.size == before
+    assert scene.said[-1].reason is Why.WINDOW
+    assert "vanished between two polls" in scene.said[-1].message
+    scene.run(0.0, 300.0)
+    assert scene.size == 1
+
+
+def test_a_load_that_fades_goes_down_within_the_window() -> None:
+    scene = steady()
+    for load in (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.1):
+        scene.run(load, 120.0)
+    scene.run(0.0, 400.0)
+    assert scene.size == 1
