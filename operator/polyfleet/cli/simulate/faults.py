@@ -43,7 +43,11 @@ def seconds(text: str, option: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value < float("inf"):
-        raise usage(f"{option}: {text!r} is no time", "allowed: 90s, 10m, 1h30m, 1d, or seconds as a number >= 0", EXAMPLE)
+        raise usage(
+            f"{option}: {text!r} is no time",
+            "allowed: 90s, 10m, 1h30m, 1d, or seconds as a number >= 0",
+            EXAMPLE if option == "--fail" else f"{option} 120s",
+        )
     return value
 
 
