@@ -31,6 +31,36 @@ def test_no_fault_is_ever_promoted(name: str) -> None:
     assert simulate(gate(), seen(DETECTED[name]), runs=RUNS, seed=1).promote == 0
 
 
+# Reported cases of the design's section 3 that are not among the variants of its tables, by their row
+OTHER_ROWS = {
+    3: "clamp-positions=32",
+    5: "zero-kv=8",
+    9: "double-reduce=1",
+    10: "weight-scale=1.5:1",
+    11: "kv-scale=2",
+    12: "gemm-overflow=3e4:0",
+    16: "rope-layout@tokens=64",  # wrong for one shape alone, which is that of all these windows
+    18: "cut-logits=0.95",
+    23: "reinterpret-logits",
+}
+
+
+@pytest.mark.parametrize("row", OTHER_ROWS)
+def test_no_other_reported_case_is_ever_promoted(row: int) -> None:
+    assert simulate(gate(), seen(OTHER_ROWS[row]), runs=RUNS, seed=1).block == 1
+
+
+def test_a_cache_of_another_format_is_never_promoted() -> None:
+    """Row 11 again: bytes of one eight-bit format read as those of the other."""
+    assert simulate(gate(), seen("kv-reinterpret"), runs=RUNS, seed=1).block == 1
+
+
+def test_a_fault_in_every_second_request_is_never_promoted() -> None:
+    """Row 17: right and wrong by turns."""
+    for fault in ("chunk-boundary=32", "neighbour-kv=8"):
+        assert simulate(gate(), seen(fault), healthy=seen(models.HEALTHY), share=0.5, runs=RUNS, seed=4).promote == 0, fault
+
+
 @pytest.mark.parametrize("name", offline.BYTE_BENIGN)
 def test_every_harmless_variant_is_promoted(name: str) -> None:
     outcome = simulate(gate(), seen(offline.BYTE_BENIGN[name]), runs=RUNS, seed=1)
