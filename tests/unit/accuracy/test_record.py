@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accuracy import golden, record
@@ -68,7 +68,7 @@ RECORDS = st.integers(0, 3).flatmap(lambda n: st.tuples(*(items(f"i{k}") for k i
 
 
 @given(RECORDS)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_record_comes_back_as_it_was(made: Record) -> None:
     stored = record.encode(made)
     assert record.decode(stored) == made
@@ -214,7 +214,7 @@ def test_a_later_version_and_an_unknown_field_are_refused() -> None:
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_record_is_refused_or_still_a_record(data: st.DataObject) -> None:
     plain = bytearray(gzip.decompress(record.encode(large(2, 3, 4))))
     for _ in range(data.draw(st.integers(1, 3))):
