@@ -176,6 +176,9 @@ def _metrics(entry: Entry, found: Demand, now: float) -> tuple[MetricState | Non
     state = MetricState.VALUE if found.metrics in KNOWN else found.metrics
     if (before is None and state is not MetricState.UNKNOWN) or (state is MetricState.FALLBACK) != (before is MetricState.FALLBACK):
         return state, found.message
+    if before is not state and state is MetricState.VALUE and found.direction is Direction.DOWN:
+        entry.lasted("metrics", state, state, now)
+        return state, found.message  # "nothing shrinks meanwhile" must not stand beside a decision to shrink
     return (state, found.message) if entry.lasted("metrics", state, before, now, UNREAD_S) else (before, text)
 
 

@@ -109,6 +109,18 @@ def test_one_failed_poll_is_no_news_and_an_outage_is() -> None:
     assert told.board.forces()[KEY].metrics is MetricState.UNKNOWN
 
 
+def test_a_decision_to_shrink_ends_what_is_told_of_an_outage() -> None:
+    """The status of an outage says that nothing shrinks; it waits for a steady state, and the decision does not."""
+    told = Told()
+    told.tick(4.0)
+    told.ticks(5, 4.0, metrics=MetricState.UNKNOWN)
+    assert told.force.metrics is MetricState.UNKNOWN
+    told.tick(4.0, metrics=MetricState.VALUE)
+    assert told.force.metrics is MetricState.UNKNOWN  # one good poll is no news
+    assert told.tick(2.0, metrics=MetricState.VALUE, direction=Direction.DOWN, reason=Why.NEED_BELOW_CAPACITY, shrink=True)
+    assert told.force.metrics is MetricState.VALUE
+
+
 def test_a_new_operator_says_nothing_before_it_knows_something() -> None:
     """Its first ticks have no baseline. What the earlier one told stands for so long."""
     told = Told()
