@@ -391,8 +391,8 @@ def test_a_recommendation_is_a_value_that_changes_nothing() -> None:
 
 # --- counters frozen, gauges at zero ------------------------------------------------------------------------------------------------------
 def test_a_load_that_vanishes_between_two_polls_is_believed_after_ten_minutes() -> None:
-    """A frozen source looks like a true zero. 5.5 work/s of noise 0.3 do not end between two polls, so nothing goes for 600 s; then the zero
-    is believed. A load that fades is believed at once."""
+    """A frozen source looks like a true zero. 5.5 work/s of noise 0.3 do not end between two polls, so nothing goes for 600 s; then the
+    zero is believed. A load that fades is believed at once."""
     scene = steady()
     before = scene.size
     scene.run(0.0, 590.0)
