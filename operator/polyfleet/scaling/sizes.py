@@ -84,15 +84,23 @@ def sized(view: ModelView) -> ModelView:
     if _mixed(view) or unasked(view):
         size = min(max(view.target, _needed(view, found.work_per_s), low), high)
         return replace(view, target=size, wanted=size)
-    shrink = found.may_shrink
+    shrink, work = found.may_shrink, found.work_per_s
     if not shrink and low <= view.target < len(_carrying(view)):
-        # More run than were aimed at: a move or a rollout brings the new ones before the old ones go, and those are still to go.
-        low, shrink = min(view.target, high), True
+        # More run than were aimed at: a move or a rollout brings the new ones before the old ones go, and those are still to go. What was
+        # aimed at are the youngest; their work stays, for two weak old ones are no more than two strong new ones by number only.
+        low, shrink, work = min(view.target, high), True, max(work, _youngest(view, view.target))
     asked = ModelDemand(
-        view.key, work_per_s=found.work_per_s, bucket_work=found.bucket_work, kv_floor=0.0, may_shrink=shrink,
+        view.key, work_per_s=work, bucket_work=found.bucket_work, kv_floor=0.0, may_shrink=shrink,
         reason=f"Load since {force.since}",
     )  # fmt: skip
-    return replace(view, bounds=(low, high), asked=asked, surplus=shrink and _surplus(view, found.work_per_s, low))
+    return replace(view, bounds=(low, high), asked=asked, surplus=shrink and _surplus(view, work, low))
+
+
+def _youngest(view: ModelView, count: int) -> float:
+    """Work/s of so many of the replicas that stay, the youngest first; 0 for one without a number."""
+    known = rates(view)
+    order = sorted(_carrying(view), key=lambda item: (item.pod.created, item.pod.uid), reverse=True)
+    return sum(known.get(item.child.option, 0.0) for item in order[:count])
 
 
 def _surplus(view: ModelView, work: float, low: int) -> bool:

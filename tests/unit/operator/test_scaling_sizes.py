@@ -213,19 +213,22 @@ def test_a_full_type_spills_over_to_the_next_and_back() -> None:
     assert "SpillOverEnded" in [e.reason for e in home.report.events]
 
 
-def returning(work: float, *, shrink: bool, strong: str = "") -> Any:
+def returning(work: float, *, shrink: bool, strong: str = "", price: str = "1.60") -> Any:
     """Four replicas on NVIDIA (3.00 an hour) serve a quarter of a work/s each, where Ascend was full; a replica there carries 1 work/s for
-    1.60 and has room. `strong`: one of those is there already, and "loads" or "serves"."""
+    `price` and has room. `strong`: one of those is there already, and "loads" or "serves"."""
     entries = [
         {**entry, "outputTokensPerSecond": str(4 * int(entry["outputTokensPerSecond"]))}
         for entry in b.profile("sandbox-ascend").spec["throughput"]
     ]
-    profiles = (b.profile("sandbox-ascend", throughput=entries), *b.profiles("sandbox-nvidia", "sandbox-ppu"))
+    profiles = (
+        b.profile("sandbox-ascend", throughput=entries, cost={"perDeviceHour": price, "currency": "USD"}),
+        *b.profiles("sandbox-nvidia", "sandbox-ppu"),
+    )
     model = aimed(scaled({"placement": {"profiles": ["sandbox-ascend", "sandbox-nvidia"]}}), 1 if strong else 4)
     weak, home = child_of(model, "sandbox-nvidia", 4), child_of(model, "sandbox-ascend", 1)
     pods = tuple(b.replica(weak, f"p{i}", node="h100-0", serving=True, created=OLD) for i in range(4))
     if strong:
-        pods += (b.replica(home, "s0", node="a3-0", serving=strong == "serves", created=OLD),)
+        pods += (b.replica(home, "s0", node="a3-0", serving=strong == "serves", created=b.NOW),)
     return look(model, force(work, shrink=shrink), profiles=profiles, deployments=(weak, home) if strong else (weak,), pods=pods)
 
 
@@ -235,6 +238,14 @@ def test_on_return_to_a_stronger_type_the_work_is_kept_and_not_the_number(shrink
     done = returning(0.8, shrink=shrink)
     assert ([start.option.split("|")[1] for start in done.plan.starts], len(done.plan.stop)) == (["sandbox-ascend"], 4)
     assert (wanted(done), done.plan.hourly_cost) == (1, 1.6)
+
+
+@pytest.mark.parametrize("strong", ["loads", "serves"])
+def test_in_the_middle_of_a_return_the_work_that_is_aimed_at_stays(strong: str) -> None:
+    """One strong replica at 8.00 replaces four weak ones at 12.00. One weak one at 3.00 would carry the 0.2 that are asked, but nobody
+    decided to shrink: the move goes on."""
+    done = returning(0.2, shrink=False, strong=strong, price="8.00")
+    assert (wanted(done), len(done.plan.stop), done.plan.hourly_cost) == (1, 4, 8.0)
 
 
 @pytest.mark.parametrize(
