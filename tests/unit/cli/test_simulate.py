@@ -267,6 +267,16 @@ def test_two_weak_ones_that_were_spilled_over_return_as_one(tmp_path):
     assert all(sum(rate for _, rate in tick.ready) >= 1.0 for tick in done.ticks if tick.at >= spilled)
 
 
+def test_a_look_in_the_middle_of_a_move_makes_the_model_no_larger(tmp_path):
+    # The move back to pool a begins at 400 s; at 440 s and 460 s an empty node goes and comes, and all is planned anew.
+    situation = fleet()
+    struck = faults.parse(["pool=pool-a@95+300", "node=a2@435+20"], situation.snapshot)
+    done = loop.run(about(situation), requests(tmp_path, [10.0, 1200.0]), asking((0.0, 0.9)), struck, seed=1)
+    assert [event.change for event in done.events if event.what in ("Fault", "Restored") and "a2" in event.text] == ["", ""]
+    assert done.ticks[-1].ready == (("fast", 1.0),)
+    assert max(sum(rate for _, rate in (*tick.ready, *tick.pending)) for tick in done.ticks) == 2.0
+
+
 def test_work_beyond_the_maximum_is_no_missing_device(tmp_path):
     done = loop.run(about(fleet(most=2)), requests(tmp_path, [0.0, 400.0]), asking((0.0, 9.0)), (), seed=0)
     assert sum(ready + pending for _, ready, pending in done.ticks[-1].replicas) == 2

@@ -168,6 +168,7 @@ class World:
 
     def replan(self, demand: Demand, now: float, *, at_once: bool = False) -> Change:
         """The placer's plan for this demand, and its first steps. `at_once`: what it starts serves already (the beginning)."""
+        demand = self._in_move(demand)
         models = tuple(self._model(model, demand) for model in self.subject.snapshot.models)
         mine = [option for option in self.subject.snapshot.options if option.model == self.subject.model]
         # A floor of cache is asked for only where the cache of every option is known: else nothing would reach it.
@@ -183,6 +184,15 @@ class World:
         self.least_work, self.may_shrink = demand.work_per_s, demand.may_shrink
         self.solves += 1
         return self._apply(plan, now, demand.max_replicas, at_once)
+
+    def _in_move(self, demand: Demand) -> Demand:
+        """Where nothing may shrink, those that a move replaces may still go, and nothing else: as the operator asks (`scaling.sizes`)."""
+        if demand.may_shrink or not self.victims:
+            return demand
+        stay = [unit for unit in self.mine() if unit.row.state is not ReplicaState.DRAINING and unit.row.id not in self.victims]
+        least = max(demand.min_replicas, min(len(stay), demand.max_replicas))
+        work = max(demand.work_per_s, sum(self._work(unit) for unit in stay))
+        return replace(demand, may_shrink=True, min_replicas=least, work_per_s=work)
 
     def _model(self, model: Model, demand: Demand) -> Model:
         if model.name != self.subject.model:
