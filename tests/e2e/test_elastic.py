@@ -194,14 +194,14 @@ def test_dead_metrics_hold_the_size(cluster: Cluster, load: Traffic) -> None:
     assert _names(pods) >= before
     assert not _drained(pods)
     cluster.kubectl("annotate", "pod", *sorted(before), "polyfleet.io/metrics-port-")
-    cluster.until("the load is known again", "mdep", lambda ms: _read(ms) == "True")
     assert not load.failed, load.tell()
 
 
 def test_less_load_drains_replicas_and_cuts_no_request(cluster: Cluster, load: Traffic) -> None:
-    """The load has fallen; who leaves ends the requests that it has, and what kept-alive connections still bring."""
+    """The load has fallen and is known again; who leaves ends the requests that it has, and what kept-alive connections still bring."""
     before = _names(cluster.pods(NAME))
     found = cluster.until("a replica drains", "pods", lambda pods: bool(_drained(pods)), timeout_s=240)
+    cluster.until("the load is told to be known", "mdep", lambda ms: _read(ms) == "True", timeout_s=30)
     leaving = set(_drained(found))
     cluster.until("it has left", "pods", lambda pods: not leaving & _names(_mine(pods)))
     assert _names(cluster.pods(NAME)) <= before - leaving
