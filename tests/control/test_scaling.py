@@ -218,6 +218,9 @@ def test_what_was_learned_lies_beside_the_model_and_goes_with_it(apiserver: Path
 
             scaler_ = op.cycle.scaler
             assert scaler_ is not None
+            script.now += 400
+            await scaler_.tick()  # the cold start, if it was seen after the first write
+            op.writes.clear()
             begun = script.now
             for minute in range(80):  # a minute a tick; the load is 1 and 2 work/s in turn, for ten minutes each
                 script.work, script.now = 1.0 + minute // 10 % 2, begun + 60 * minute
