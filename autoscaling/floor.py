@@ -3,10 +3,12 @@
 The past is a row of bins of arriving work. A fluid queue with constant capacity c serves them; work that arrives when the queue holds more
 than c x d seconds of work is late. `smallest` finds the least c at which the late share, each bin weighted, is at most 1 - p.
 
-    scaled past  a_k / mean10(k) x level        level: EWMA over 30 min
+    scaled past  a_k / mean10(k) x level        level: EWMA over `FLOOR_LEVEL_S`, 10 min
     mean10       mean over the 10 minutes around the bin; of those before and after it too, where they are whole, and then the highest:
                  at a lasting step the mean around it lies half way, and either side would look like a burst
-    floor = 0.9 (1 + 0.5 thin) x smallest(1 - p) (1 - thin)      thin = 10 / (10 + minutes seen): little knowledge asks for more
+    floor = 0.6 (1 + 0.5 thin) x smallest(1 - p) (1 - thin)      thin = 1 / (1 + minutes seen): little knowledge asks for more
+            + 6 x 1.5 / (1.5 + minutes) x min(1, excess / mean) x excess      excess: `smallest` less the mean; a first burst is seldom the
+                                                                              largest. The constants are those of `policy`
 """
 
 from __future__ import annotations
