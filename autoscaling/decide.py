@@ -23,7 +23,7 @@ from autoscaling.memory import Memory, Need, moved, notable
 from autoscaling.need import Needed, needed
 from autoscaling.observe import Seen, observe
 from autoscaling.policy import AWAKE, CLEAR_S, GUARD_DECAY_S, GUARD_KAPPA, HOUR_S, RECOVERY_JUMP
-from autoscaling.safety import Bounds, blinded, bounds, threshold
+from autoscaling.safety import Bounds, blinded, bounds, no_way_back, threshold
 from autoscaling.shrink import Shrink, shrink
 from autoscaling.types import Decision, Demand, Direction, Look, ReplicaState, Why
 
@@ -278,6 +278,7 @@ def _demand(memory: Memory, seen: Seen, limits: Bounds, need: Needed | None, cho
         seen.measured.backlog,
         supply.horizon,
         too_fast,
+        no_way_back(seen) if look.settings.sleep is not None and look.settings.min_replicas == 0 else "",
     )
 
 

@@ -83,6 +83,7 @@ IDLE_LEAST_S = 600.0
 VANISHED_SIGMAS = 4.0  # a load of so many of its standard deviations does not end between two polls; where it seems to, the source may be
 VANISHED_S = 600.0  # frozen, and nothing goes down for so long (`conv×3`, frozen at idle for ten minutes: 55 points of attainment)
 IDLE_HORIZONS = 3.0
+PATH_FRESH_S = 60.0  # who wakes a model was read within this time, or nobody goes to sleep
 HOUR_S = 3600.0
 AWAKE = 0.05  # work/s at this time of earlier days, above which a model does not go to sleep
 OLD_BAND = 0.92  # share of the utilisation that a resize aims at, where FleetPolicy states one (§4.2.6)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from autoscaling.memory import Blind, Memory
 from autoscaling.observe import Seen
-from autoscaling.policy import FAILURES, IDLE_HORIZONS, IDLE_LEAST_S, VANISHED_SIGMAS
+from autoscaling.policy import FAILURES, IDLE_HORIZONS, IDLE_LEAST_S, PATH_FRESH_S, VANISHED_SIGMAS
 from autoscaling.types import CronFloor, MetricState, Why
 
 
@@ -108,7 +108,21 @@ def may_sleep(memory: Memory, seen: Seen) -> bool:
         return False
     if memory.asleep and seen.supply.count == 0:
         return True
-    return memory.idle is not None and seen.clock - memory.idle >= idle_after(seen)
+    return memory.idle is not None and seen.clock - memory.idle >= idle_after(seen) and not no_way_back(seen)
+
+
+def no_way_back(seen: Seen) -> str:
+    """Why nobody would wake the model, or what it would cost whoever does; "" = somebody counts, holds, and holds for long enough."""
+    door, look = seen.look.gateway, seen.look
+    if door is None:
+        return "nothing counts the requests that come at zero, so nobody would be noticed (docs/scale-to-zero.md)"
+    if door.arrived is None or look.now - door.at > PATH_FRESH_S:
+        return f"who counts the requests at zero was not read within the last {PATH_FRESH_S:.0f} s"
+    wait = look.wake_s if look.wake_s is not None else seen.supply.horizon
+    if door.holds_s is None or door.holds_s < wait:
+        promise = f"{door.holds_s:.0f} s" if door.holds_s is not None else "nothing"
+        return f"a wake takes up to {wait:.0f} s, and who holds the requests meanwhile promises {promise}"
+    return ""
 
 
 def stays(seen: Seen, limits: Bounds) -> str:
@@ -116,8 +130,8 @@ def stays(seen: Seen, limits: Bounds) -> str:
     rule = seen.look.settings.sleep
     if rule is None or seen.look.settings.min_replicas > 0 or limits.least != 1:
         return f"at least {limits.least} replicas are due"
-    if seen.look.gateway is None:
-        return "one replica stays: nothing counts the requests that come at zero, so nobody would be noticed (docs/scale-to-zero.md)"
+    if why := no_way_back(seen):
+        return f"one replica stays: {why}"
     return f"nobody asks; the last replica goes after {idle_after(seen):.0f} s of that"
 
 

@@ -130,6 +130,8 @@ class Gateway:
     prompt_tokens: float | None = None  # of those requests (counter); None = not counted
     waiting: float | None = None  # requests held because nothing serves
     waiting_prompt_tokens: float | None = None
+    only_at_zero: bool = False  # it stands in the way only while nothing serves: where replicas serve, their own counters count
+    holds_s: float | None = None  # how long it promises to hold a request; None = it promises nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,7 @@ class Look:
     start_s: tuple[tuple[str, float], ...] = ()  # option -> P90 of its cold start, s; options that may be started only
     stock_known: bool = True  # False: the inventory cannot be read, so nothing grows and nothing shrinks
     smallest_stop: float | None = None  # work/s that the fleet loses with the next replica less, by the plan's ladder; None = the mean
+    wake_s: float | None = None  # P95 of the slowest option's cold start, s: what a request at zero may wait for; None = not known
     season: float | None = None  # work/s at this time of earlier days, while its backtest wins; it may only raise
 
 
@@ -259,6 +262,7 @@ class Demand:
     backlog_work: float | None  # work that waits, work-seconds
     horizon_s: float  # until a replica that is asked for now serves
     too_fast: str = ""  # not "": bursts are shorter than a cold start; the sentence for condition Degraded
+    awake: str = ""  # why a model that may sleep would not, whoever is there: nobody would wake it in time; "" = nothing speaks against it
     prefill_ratio: tuple[float, float] | None = None  # reserved for split deployments: allowed prefill : decode, lowest and highest
 
 

@@ -77,6 +77,8 @@ def measure(windows: Windows | None, look: Look, ordered: tuple[Replica, ...], s
     limits = (settings.slo.ttft_s or DEFAULT_TTFT_S, itl * shrunk if itl is not None else None)
     readings, parts = _read(windows.readings, ordered, now, tick, believe, limits)
     front, door = knock(windows.front, look.gateway, now, tick, believe)
+    if parts and look.gateway is not None and look.gateway.only_at_zero:
+        door = Door(waiting=door.waiting, waiting_prompt=door.waiting_prompt)  # its counter stands still beside those who serve
     ghosts: tuple[Reading, ...] = ()
     doubted = False
     if windows.ghosts:

@@ -175,7 +175,7 @@ class Fleet:
         for _ in range(held):
             tokens += int(self.state.prompt[request])
             request = int(self.state.following[request])
-        return Gateway(self.epoch + now, float(arrived), float(self._prompts[arrived]), float(held), float(tokens))
+        return Gateway(self.epoch + now, float(arrived), float(self._prompts[arrived]), float(held), float(tokens), holds_s=math.inf)
 
     def told(self) -> tuple[float, float]:
         return float(self.state.counts[DONE]), float(self.state.sums[TOLD])

@@ -110,7 +110,8 @@ class Scene:
             sample = pod.sample(self.now, running) if serves else None
             replica = Replica(pod.id, "o", pod.state, self.unit, pod.since, None if serves else pod.ready_at, sample)
             seen.append(distort(replica) if distort is not None else replica)
-        door = Gateway(self.now, self.knocked, self.knocked * PROMPT, self.at_door, self.at_door * PROMPT) if self.gateway else None
+        counted, waits = (self.knocked, self.knocked * PROMPT), (self.at_door, self.at_door * PROMPT)
+        door = Gateway(self.now, *counted, *waits, holds_s=600.0) if self.gateway else None
         what = Look(self.now, "a/m", self.settings, COSTS, tuple(seen), door, start_s=(("o", self.cold),), stock_known=self.stock_known)
         decision = decide(self.memory, look(what) if look is not None else what)
         assert isinstance(decision.memory, Memory)

@@ -7,7 +7,7 @@ from math import nan
 
 import pytest
 
-from autoscaling.types import CronFloor, Direction, FallbackRule, Histogram, MetricState, Replica, Sample, SleepRule, Why
+from autoscaling.types import CronFloor, Demand, Direction, FallbackRule, Histogram, MetricState, Replica, Sample, SleepRule, Why
 from tests.unit.autoscaling.scene import BEGIN, Scene, settings, steady
 
 
@@ -294,6 +294,60 @@ def test_a_counter_that_comes_back_wakes_nobody_but_for_who_waits(load: float) -
     assert (scene.size, scene.said[-1].reason) == (0, Why.IDLE)
     scene.run(load, 20.0)
     assert scene.size == 0 if load == 0.0 else scene.size >= 7
+
+
+def through(scene: Scene, seconds: float, load: float, **door: object) -> Demand:
+    """Ticks with a gateway that differs in these fields."""
+    for _ in range(round(seconds / scene.settings.tick_s)):
+        demand = scene.tick(load, look=lambda what: replace(what, gateway=replace(what.gateway, **door) if what.gateway else None))
+    return demand
+
+
+@pytest.mark.parametrize(
+    ("door", "words"),
+    [
+        ({"arrived": None}, "who counts the requests at zero was not read within the last 60 s"),
+        ({"at": BEGIN}, "who counts the requests at zero was not read within the last 60 s"),
+        ({"holds_s": None}, "a wake takes up to 130 s, and who holds the requests meanwhile promises nothing"),
+        ({"holds_s": 129.0}, "a wake takes up to 130 s, and who holds the requests meanwhile promises 129 s"),
+    ],
+)
+def test_the_last_replica_stays_where_whoever_wakes_it_is_not_sure_to(door: dict[str, object], words: str) -> None:
+    """A start takes 120 s and a tick is 10 s. Once the doubt is over the idle time counts as it was."""
+    scene = sleeper()
+    demand = through(scene, 3600.0, 0.0, only_at_zero=True, **door)
+    assert (scene.size, demand.reason) == (1, Why.MINIMUM)
+    assert demand.message.endswith(f"one replica stays: {words}")
+    assert demand.awake == words
+    through(scene, 30.0, 0.0, only_at_zero=True)
+    assert (scene.size, scene.said[-1].awake) == (0, "")
+
+
+def test_a_promise_is_held_against_the_slowest_starts_where_they_were_measured() -> None:
+    scene = sleeper()
+    for wake_s, size in ((601.0, 1), (600.0, 0)):
+        for _ in range(3):
+            scene.tick(0.0, look=lambda what, wake_s=wake_s: replace(what, wake_s=wake_s))  # type: ignore[misc]
+        assert scene.size == size
+
+
+def test_who_counts_at_zero_only_is_not_asked_for_the_load_of_those_who_serve() -> None:
+    """Its counter stands still while two replicas serve 1.5 work/s; a counter that sees everything would say the same by moving."""
+    scene = Scene(count=2, settings=settings(0, 20, sleep=SleepRule(1800.0)), gateway=True)
+    demand = through(scene, 600.0, 1.5, only_at_zero=True, arrived=0.0, waiting=0.0)
+    assert demand.now_work == pytest.approx(1.5, rel=0.05)
+    assert through(Scene(count=2, settings=scene.settings, gateway=True), 600.0, 1.5, arrived=0.0, waiting=0.0).metrics is MetricState.VALUE
+
+
+def test_who_waits_wakes_though_not_every_counter_was_read() -> None:
+    """One of two counters is not read: the sum is unknown, which wakes nobody. Somebody waits at the other one: that does."""
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    for _ in range(12):
+        through(scene, 10.0, 0.0, only_at_zero=True, arrived=None, waiting=None)
+    assert scene.size == 0
+    demand = through(scene, 10.0, 0.0, only_at_zero=True, arrived=None, waiting=1.0)
+    assert (demand.reason, scene.size) == (Why.WAKE, 1)
 
 
 # --- budgets, floors ----------------------------------------------------------------------------------------------------------------------
