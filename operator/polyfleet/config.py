@@ -45,22 +45,23 @@ def load(environ: Mapping[str, str]) -> Config:
         profiles_dir=Path(environ.get("POLYFLEET_PROFILES_DIR") or base.profiles_dir),
         overwrite_edited=_flag(environ, "POLYFLEET_OVERWRITE_EDITED", base.overwrite_edited),
         http_host=environ.get("POLYFLEET_HTTP_HOST") or base.http_host,
-        http_port=int(_number(environ, "POLYFLEET_HTTP_PORT", base.http_port, 0, 65535, whole=True)),
+        http_port=int(number(environ, "POLYFLEET_HTTP_PORT", base.http_port, 0, 65535, whole=True)),
         lease_namespace=_label(environ, "POLYFLEET_LEASE_NAMESPACE", base.lease_namespace),
         lease_name=_label(environ, "POLYFLEET_LEASE_NAME", base.lease_name),
-        lease_duration_s=int(_number(environ, "POLYFLEET_LEASE_DURATION", base.lease_duration_s, 3, 600, whole=True)),
-        log_format=_choice(environ, "POLYFLEET_LOG_FORMAT", base.log_format, ("json", "text")),
-        debounce_idle_s=_number(environ, "POLYFLEET_DEBOUNCE_IDLE", base.debounce_idle_s, 0, 60),
-        debounce_max_s=_number(environ, "POLYFLEET_DEBOUNCE_MAX", base.debounce_max_s, 0, 600),
-        resync_s=_number(environ, "POLYFLEET_RESYNC", base.resync_s, 10, 86400),
-        solver_deadline_s=_number(environ, "POLYFLEET_SOLVER_DEADLINE", base.solver_deadline_s, 1, 3600),
-        solver_memory_mib=int(_number(environ, "POLYFLEET_SOLVER_MEMORY_MIB", base.solver_memory_mib, 0, 1 << 20, whole=True)),
+        lease_duration_s=int(number(environ, "POLYFLEET_LEASE_DURATION", base.lease_duration_s, 3, 600, whole=True)),
+        log_format=choice(environ, "POLYFLEET_LOG_FORMAT", base.log_format, ("json", "text")),
+        debounce_idle_s=number(environ, "POLYFLEET_DEBOUNCE_IDLE", base.debounce_idle_s, 0, 60),
+        debounce_max_s=number(environ, "POLYFLEET_DEBOUNCE_MAX", base.debounce_max_s, 0, 600),
+        resync_s=number(environ, "POLYFLEET_RESYNC", base.resync_s, 10, 86400),
+        solver_deadline_s=number(environ, "POLYFLEET_SOLVER_DEADLINE", base.solver_deadline_s, 1, 3600),
+        solver_memory_mib=int(number(environ, "POLYFLEET_SOLVER_MEMORY_MIB", base.solver_memory_mib, 0, 1 << 20, whole=True)),
         image=environ.get("POLYFLEET_IMAGE", "").strip(),
         identity=environ.get("POD_NAME") or socket.gethostname(),
     )
 
 
-def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
+def number(environ: Mapping[str, str], name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
+    """A variable's number, or its default where it is empty."""
     text = environ.get(name, "").strip()
     if not text:
         return default
@@ -75,10 +76,11 @@ def _number(environ: Mapping[str, str], name: str, default: float, low: float, h
 
 
 def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
-    return _choice(environ, name, "true" if default else "false", ("true", "false")) == "true"
+    return choice(environ, name, "true" if default else "false", ("true", "false")) == "true"
 
 
-def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+def choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """A variable's word, or its default where it is empty."""
     text = environ.get(name, "").strip() or default
     if text not in allowed:
         raise ConfigError(f"{name}={text!r}: must be one of {', '.join(allowed)}")

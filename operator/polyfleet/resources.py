@@ -45,6 +45,7 @@ RESOURCE_SLICES = Resource("resource.k8s.io", "v1", "resourceslices", "ResourceS
 RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", True)
 DEVICE_CLASSES = Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", True)
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", True)
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event", True)
 
 MODEL_DEPLOYMENTS = Resource(GROUP, VERSION, "modeldeployments", "ModelDeployment", True)
@@ -56,5 +57,5 @@ ACCURACY_REPORTS = Resource(GROUP, VERSION, "accuracyreports", "AccuracyReport",
 
 OWN_KINDS = (MODEL_DEPLOYMENTS, HARDWARE_PROFILES, ACCELERATOR_POOLS, FLEET_POLICIES, PLACEMENT_PLANS, ACCURACY_REPORTS)
 DRA = (RESOURCE_SLICES, RESOURCE_CLAIMS, DEVICE_CLASSES)
-ALL = (NODES, PODS, CONFIG_MAPS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, HPAS, LEASES, EVENTS, *DRA, *OWN_KINDS)
+ALL = (NODES, PODS, CONFIG_MAPS, SERVICES, REPLICA_SETS, DEPLOYMENTS, BUDGETS, HPAS, LEASES, ENDPOINT_SLICES, EVENTS, *DRA, *OWN_KINDS)
 BY_KIND = {resource.kind: resource for resource in ALL}

@@ -147,6 +147,21 @@ class OwnedState:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointsState:
+    """An EndpointSlice that has to do with waking (`polyfleet.wake`). `spec`: its addressType, endpoints and ports as they are."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    owner_uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScalerState:
     """A HorizontalPodAutoscaler, whoever made it."""
 
@@ -231,3 +246,4 @@ class Observed:
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)  # uid of a draining pod -> its last reading
     scaling: Mapping[str, Force] = field(default_factory=dict)  # namespace/name of a model -> what the autoscaler says of it
     scalers: tuple[ScalerState, ...] = ()  # HorizontalPodAutoscalers of everybody
+    endpoints: tuple[EndpointsState, ...] | None = None  # of activator and models that may sleep; None = nobody looked, or nobody may

@@ -1,0 +1,7 @@
+"""`python -m polyfleet.activator`."""
+
+import sys
+
+from polyfleet.activator.main import main
+
+sys.exit(main())
