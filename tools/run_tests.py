@@ -1,14 +1,14 @@
-"""`make test`: every check and test in one order, each step timed, stopping at the first step that fails.
+"""`make test`: every check and test, each step timed; a step that fails lets those beside it end and lets none begin.
 
-Order: static checks, generated files, then unit and property tests beside CRD rules and components on the real API server, then the
-same end-to-end scenarios on real and on process nodes, side by side in clusters of their own. Where the machine allows real nodes,
-leaving them out is a failure.
+First what needs no cluster and little time: static checks, binaries, generated files. Then three lanes side by side, because clusters
+mostly wait: the end-to-end scenarios on real nodes; CRD rules and components on the real API server, then the same scenarios on process
+nodes; unit and property tests, which take what the clusters leave of the machine. Where the machine allows real nodes, leaving them out
+is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import select
 import signal
@@ -16,15 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from sandbox import foreground
 from tools.paths import ROOT
 
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q"]
+TELL_S = 60  # how often it is said how far the steps are that run side by side
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,22 @@ class Step:
     name: str
     command: Sequence[str]
     env: dict[str, str] = field(default_factory=dict)
+    nice: int = 0  # how much it gives way to the steps beside it
+
+    def words(self) -> list[str]:
+        return [*(["nice", "-n", str(self.nice)] if self.nice else []), *self.command]
 
 
+Lane = Sequence[Step]  # one after another
+
+MYPY = Step("mypy --strict", [str(BIN / "mypy")])
 STATIC = (
     Step("ruff", [str(BIN / "ruff"), "check", "."]),
     Step("ruff format", [str(BIN / "ruff"), "format", "--check", "."]),
-    Step("mypy --strict", [str(BIN / "mypy")]),
     Step("import contracts", [str(BIN / "lint-imports")]),
     Step("tracked files", [sys.executable, "tools/check_tree.py"]),
 )
-UNIT = Step("unit and property tests", [*PYTEST, "tests/unit"])
+UNIT = Step("unit and property tests", [*PYTEST, "tests/unit"], nice=10)
 BINARIES = Step("sandbox binaries (8 to 10 minutes the first time)", [sys.executable, "-m", "sandbox.binaries"])
 GENERATED = Step("generated files", [sys.executable, "-m", "tools.gen", "--check"])
 CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/control"])
@@ -74,66 +82,93 @@ def run(step: Step) -> float | None:
     """Seconds it took, or None when it failed. Its output goes straight to the user."""
     print(f"\n=== {step.name}", flush=True)
     start = time.monotonic()
-    done = foreground.run(step.command, cwd=ROOT, env={**os.environ, **step.env})
+    done = foreground.run(step.words(), cwd=ROOT, env={**os.environ, **step.env})
     return time.monotonic() - start if done.returncode == 0 else None
 
 
-def run_together(steps: Sequence[Step]) -> list[float | None]:
-    """Steps that mostly wait (for a cluster, for a process) share the machine; each one's output is shown whole when it ends."""
-    print(f"\n=== together: {'; '.join(step.name for step in steps)}", flush=True)
-    start = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in steps]
-        children = [
-            subprocess.Popen(step.command, cwd=ROOT, env={**os.environ, **step.env}, stdout=out, stderr=subprocess.STDOUT, process_group=0)
-            for step, out in zip(steps, outputs, strict=True)
-        ]
-        took: dict[int, float | None] = {}
-        try:
-            while len(took) < len(children):
-                ended = next(c for c in _in_order_of_end(children) if c.pid not in took)
-                index = children.index(ended)
-                took[ended.pid] = time.monotonic() - start if ended.returncode == 0 else None
-                outputs[index].seek(0)
-                print(f"\n=== {steps[index].name}\n{outputs[index].read().decode(errors='replace')}", flush=True)
-        except KeyboardInterrupt:
-            for child in children:
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGINT)  # each takes its cluster down
-            for child in children:
-                child.wait()
-            raise
-        return [took[child.pid] for child in children]
+@dataclass
+class Running:
+    """A step that was begun, and what is to follow it in its lane."""
+
+    step: Step
+    then: Lane
+    child: subprocess.Popen[bytes]
+    output: IO[bytes]
+    handle: int  # pidfd
+    began: float
+
+    @classmethod
+    def begin(cls, lane: Lane) -> Running:
+        step, *then = lane
+        print(f"=== begins: {step.name}", flush=True)
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
+        child = subprocess.Popen(
+            step.words(), cwd=ROOT, env={**os.environ, **step.env}, stdout=output, stderr=subprocess.STDOUT, process_group=0
+        )
+        return cls(step, then, child, output, os.pidfd_open(child.pid), time.monotonic())
+
+    def tail(self) -> str:
+        """The end of its last line, which says how far it is."""
+        size = os.fstat(self.output.fileno()).st_size
+        lines = os.pread(self.output.fileno(), 400, max(0, size - 400)).decode(errors="replace").split("\n")
+        return next((line.strip()[-90:] for line in reversed(lines) if line.strip()), "no output yet")
+
+    def end(self) -> float | None:
+        """As `run`; its output is shown whole."""
+        self.child.wait()
+        os.close(self.handle)
+        with self.output:
+            self.output.seek(0)
+            print(f"\n=== {self.step.name}\n{self.output.read().decode(errors='replace')}", flush=True)
+        return time.monotonic() - self.began if self.child.returncode == 0 else None
 
 
-def _in_order_of_end(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
-    """The children as they end; waits on their pidfds."""
-    waiting = {os.pidfd_open(child.pid): child for child in children if child.returncode is None}
+def run_together(lanes: Sequence[Lane]) -> list[tuple[Step, float | None]]:
+    """The steps that ended, in that order. After one that failed none begins, and those that run come to their end."""
+    results: list[tuple[Step, float | None]] = []
+    poll = select.poll()
+    running: dict[int, Running] = {}
+
+    def begin(lane: Lane) -> None:
+        each = Running.begin(lane)
+        running[each.handle] = each
+        poll.register(each.handle, select.POLLIN)
+
     try:
-        yield from (child for child in children if child.returncode is not None)
-        poll = select.poll()
-        for handle in waiting:
-            poll.register(handle, select.POLLIN)
-        while waiting:
-            for handle, _ in poll.poll():
-                poll.unregister(handle)
-                child = waiting.pop(handle)
-                os.close(handle)
-                child.wait()
-                yield child
-    finally:
-        for handle in waiting:
-            os.close(handle)
+        for lane in lanes:
+            begin(lane)
+        while running:
+            ended = poll.poll(TELL_S * 1000)
+            done = [running.pop(handle) for handle, _ in ended]
+            for each in done:
+                poll.unregister(each.handle)
+                results.append((each.step, each.end()))
+            for each in done:
+                if each.then and all(seconds is not None for _, seconds in results):
+                    begin(each.then)
+            if not ended:
+                for each in running.values():
+                    print(f"[{(time.monotonic() - each.began) / 60:4.1f} min] {each.step.name}: {each.tail()}", flush=True)
+    except KeyboardInterrupt:
+        for each in running.values():
+            if each.child.poll() is None:
+                os.killpg(each.child.pid, signal.SIGINT)  # each takes its cluster down
+        for each in running.values():
+            each.child.wait()
+        raise
+    return results
 
 
-def plan(only: str | None, kubeconfig: str | None) -> list[list[Step]]:
-    """Groups of steps; the steps of a group run together."""
+def plan(only: str | None, kubeconfig: str | None) -> list[list[Lane]]:
+    """Groups of lanes; the lanes of a group run together."""
     if kubeconfig:
-        return [[external(kubeconfig)]]
-    ends = [e2e(kind) for kind in node_kinds()]
+        return [[[external(kubeconfig)]]]
+    kinds = node_kinds()
+    real, process = [[e2e(kind)] if kind in kinds else [] for kind in ("real", "process")]
     if only == "e2e":
-        return [[BINARIES], ends]
-    return [*([step] for step in STATIC), [BINARIES], [GENERATED], [UNIT, CONTROL], ends]
+        return [[[BINARIES]], [lane for lane in (real, process) if lane]]
+    checks: list[Lane] = [[MYPY], STATIC, [BINARIES, GENERATED]]
+    return [checks, [lane for lane in (real, [CONTROL, *process], [UNIT]) if lane]]
 
 
 def main() -> int:
@@ -141,20 +176,23 @@ def main() -> int:
     parser.add_argument("--only", choices=["e2e"])
     parser.add_argument("--kubeconfig", help="run the end-to-end scenarios on this marked cluster")
     args = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # an end from outside is passed on, as Ctrl-C is
     begin = time.monotonic()
     took: list[tuple[str, float]] = []
     for group in plan(args.only, args.kubeconfig):
         try:
-            results = [run(group[0])] if len(group) == 1 else run_together(group)
+            results = [(group[0][0], run(group[0][0]))] if len(group) == len(group[0]) == 1 else run_together(group)
         except KeyboardInterrupt:
-            print(f"\nstopped during: {'; '.join(step.name for step in group)}", file=sys.stderr)
+            print(f"\nstopped during: {'; '.join(step.name for lane in group for step in lane)}", file=sys.stderr)
             return 130
-        for step, seconds in zip(group, results, strict=True):
-            if seconds is None:
-                alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
-                print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)
-                return 1
-            took.append((step.name, seconds))
+        took += [(step.name, seconds) for step, seconds in results if seconds is not None]
+        failed = [step for step, seconds in results if seconds is None]
+        for step in failed:
+            alone = " ".join([*(f"{k}={v}" for k, v in step.env.items()), *step.command])
+            print(f"\nFAILED: {step.name}\nrepeat it alone: {alone}", file=sys.stderr)
+        if failed:
+            return 1
     print("\n" + "\n".join(f"{seconds:7.1f} s  {name}" for name, seconds in took))
     print(f"{time.monotonic() - begin:7.1f} s  all")
     return 0
