@@ -12,7 +12,7 @@ from math import inf, isfinite
 from operator import attrgetter
 from typing import NamedTuple
 
-from autoscaling.policy import STALE_S
+from autoscaling.policy import LATE, STALE_S
 from autoscaling.types import Gateway, Histogram, Replica, ReplicaState, Sample
 
 _SERVED = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
@@ -186,7 +186,7 @@ def step(reading: Reading | None, replica: Replica, now: float, slack: float, be
         return kept, Part(replica, _own(kept, now, own_s) if believe else None, False, *gauges)
     span = sample.at - base.at
     if span == 0.0:  # not read since
-        quiet = replica.failed == "" and now - sample.at <= 2.0 * slack
+        quiet = replica.failed == "" and now - sample.at <= max(2.0 * slack, LATE * (known(sample.every) or 0.0))
         return old, Part(replica, _own(old, now, own_s), quiet and old.rates is not None and old.rates_at == sample.at, *gauges)
     if span < 0.0 or span > STALE_S or went_back(base, sample):
         kept = Reading(replica.id, replica.since, sample, old.rates, old.rates_at, old.back or went_back(base, sample))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # --- readings -------------------------------------------------------------------------------------------------------------------------
 STALE_S = 90.0  # older readings are dropped, by their own stamp (§4.6)
+LATE = 1.5  # intervals of a source that reads less often than the tick, after which its last reading is no longer a fresh one
 OWN_VALUE_S = 60.0  # a replica that is not read counts with its own last rate for so long (§4.6)
 FRESH_SHARE = 0.5  # of the serving replicas must be read before anything goes down (§4.6)
 GAP_TICKS = 3.0  # a longer pause between two ticks is a gap or a clock step: rates over it are not believed

@@ -58,6 +58,24 @@ class Profiles(Values):
     overwriteEdited: bool = False
 
 
+class CaSource(Values):
+    configMap: str = Field(default="", max_length=253, description="In the release's namespace; empty: the CAs of the image.")
+    key: str = Field(default="ca.crt", pattern=r"^[-._a-zA-Z0-9]{1,253}$")
+
+
+class TokenSource(Values):
+    secret: str = Field(default="", max_length=253, description="In the release's namespace; empty: no token.")
+    key: str = Field(default="token", pattern=r"^[-._a-zA-Z0-9]{1,253}$")
+
+
+class Prometheus(Values):
+    """Second source of the load, for replicas that do not answer themselves."""
+
+    url: str = Field(default="", max_length=2048, pattern=r"^(https?://[^\s@?#]+)?$", description="Empty: none.")
+    ca: CaSource = CaSource()
+    token: TokenSource = TokenSource()
+
+
 class ChartValues(Values):
     """Values of the polyfleet chart."""
 
@@ -66,6 +84,7 @@ class ChartValues(Values):
     crds: Crds = Crds()
     operator: Operator = Operator()
     profiles: Profiles = Profiles()
+    prometheus: Prometheus = Prometheus()
     policy: FleetPolicySpec = Field(description="FleetPolicy.spec of the object named default.")
     podSecurityContext: Open = {}
     securityContext: Open = {}

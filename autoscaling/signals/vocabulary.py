@@ -51,12 +51,14 @@ class Vocabulary:
     ranks: tuple[str, ...] = ()
     percent: tuple[str, ...] = ()
     hint: str = ""
+    series: tuple[str, ...] = field(init=False)  # names of all series that are read, without prefix
     scanner: Scanner = field(init=False)
 
     def __post_init__(self) -> None:
         names = [name for number in self.numbers.values() for name in number.names]
         names += [f"{name}_{part}" for family in self.histograms.values() for name in family for part in ("bucket", "sum")]
         names += self.tokens.names if self.tokens is not None else ()
+        object.__setattr__(self, "series", tuple(names))
         object.__setattr__(self, "scanner", scanner(self.prefix, self.separators, names))
 
     def written(self, name: str) -> str:

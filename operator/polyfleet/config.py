@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
+from urllib.parse import urlsplit
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -33,6 +35,9 @@ class Config:
     solver_deadline_s: float = 60.0  # wall clock of one solve before the child is killed
     solver_memory_mib: int = 4096  # address space of the solver's child; 0 = no limit
     image: str = ""  # this operator's own, which the readers of volumes run (`volume_shape`); "": none is created
+    prometheus_url: str = ""  # second source of the load, for replicas that do not answer themselves; "": none
+    prometheus_ca_file: Path | None = None  # None: the CAs of the image
+    prometheus_token_file: Path | None = None
     identity: str = ""
 
 
@@ -56,8 +61,35 @@ def load(environ: Mapping[str, str]) -> Config:
         solver_deadline_s=number(environ, "POLYFLEET_SOLVER_DEADLINE", base.solver_deadline_s, 1, 3600),
         solver_memory_mib=int(number(environ, "POLYFLEET_SOLVER_MEMORY_MIB", base.solver_memory_mib, 0, 1 << 20, whole=True)),
         image=environ.get("POLYFLEET_IMAGE", "").strip(),
+        **_prometheus(environ),
         identity=environ.get("POD_NAME") or socket.gethostname(),
     )
+
+
+def _prometheus(environ: Mapping[str, str]) -> _Prometheus:
+    name, files = "POLYFLEET_PROMETHEUS_URL", ("POLYFLEET_PROMETHEUS_CA_FILE", "POLYFLEET_PROMETHEUS_TOKEN_FILE")
+    text = environ.get(name, "").strip()
+    ca, token = (Path(path) if (path := environ.get(file, "").strip()) else None for file in files)
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fits = False
+    if text and (not fits or parts.query or parts.fragment or "@" in parts.netloc or any(sign <= " " for sign in text)):
+        shown = text.rpartition("@")[2] if "@" in text else text  # a password is not shown
+        raise ConfigError(
+            f"{name}={shown!r}: must be http:// or https:// with host, port and path of a Prometheus server, no user and no query"
+        )
+    if (ca or token) and not text.startswith("https://"):
+        file = files[0] if ca else files[1]
+        raise ConfigError(f"{file}={str(ca or token)!r}: needs {name} with https://, as nothing secret goes over an open connection")
+    return {"prometheus_url": text.rstrip("/").removesuffix("/api/v1"), "prometheus_ca_file": ca, "prometheus_token_file": token}
+
+
+class _Prometheus(TypedDict):
+    prometheus_url: str
+    prometheus_ca_file: Path | None
+    prometheus_token_file: Path | None
 
 
 def number(environ: Mapping[str, str], name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:

@@ -31,6 +31,7 @@ from polyfleet.in_flight import Counter
 from polyfleet.inputs import Inputs
 from polyfleet.lease import Lease, LeaseLost
 from polyfleet.load.feed import Feed
+from polyfleet.load.prometheus import Prometheus
 from polyfleet.load.scraper import Scraper
 from polyfleet.load.tally import Tally
 from polyfleet.metrics import Metrics
@@ -126,7 +127,7 @@ async def lead(
         stack.push_async_callback(certifier.close)
         counter = Counter(now, queue.mark)
         stack.push_async_callback(counter.close)
-        feed = Feed(Scraper(clock, sent=tally.of), tally)
+        feed = Feed(Scraper(clock, sent=tally.of), tally, prometheus=second_source(config, tally))
         stack.push_async_callback(feed.close)
         scaler = Autoscaler(time.time, queue.mark, Store(client), poll=polled(feed), series=ScalingSeries(metrics.registry))
         cycle = Cycle(
@@ -163,9 +164,15 @@ def polled(feed: Feed) -> Poll:
 
     async def poll(inputs: Inputs, now: float) -> Readings:
         latest = await feed.poll(inputs, now)
-        return Readings(latest.samples, latest.failed)
+        return Readings(latest.samples, latest.failed, second=latest.second)
 
     return poll
+
+
+def second_source(config: Config, tally: Tally) -> Prometheus | None:
+    if not config.prometheus_url:
+        return None
+    return Prometheus(config.prometheus_url, config.prometheus_ca_file, config.prometheus_token_file, sent=tally.of)
 
 
 async def seed_objects(config: Config, client: Client, cycle: Cycle) -> bool:

@@ -19,6 +19,10 @@ MATRIX = {
     "digest": ["--set", f"image.digest=sha256:{'a' * 64}", "--set", "global.imageRegistry=mirror.example:5000"],
     "namespaced": ["--set", "operator.watchNamespaces={llm,team-a}"],
     "standby": ["--set", "operator.replicas=2", "--set", "operator.leaderElection.leaseDuration=30s"],
+    "prometheus": [
+        *("--set", "prometheus.url=https://p.monitoring.svc:9090", "--set", "prometheus.ca.configMap=p-ca"),
+        *("--set", "prometheus.token.secret=p-token"),
+    ],
     "no CRDs": ["--set", "crds.install=false", "--set", "profiles.builtin={nvidia}"],
 }
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from autoscaling.signals import words_of
 from polyfleet.children import Child, condition_true
@@ -31,7 +32,8 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/%?-]{0,255}")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One pod. `model` is the served name. `fault`: why it cannot be asked ("" = it can)."""
+    """One pod. `model` is the served name. `fault`: why it cannot be asked ("" = it can). `namespace`, `pod` and `created` (seconds since
+    1970) say which one it is where somebody else has asked it."""
 
     uid: str
     url: str
@@ -39,6 +41,9 @@ class Target:
     model: str = ""
     leaving: bool = False
     fault: str = ""
+    namespace: str = ""
+    pod: str = ""
+    created: float = 0.0
 
 
 def targets(inputs: Inputs, models: Iterable[str]) -> tuple[Target, ...]:
@@ -56,7 +61,17 @@ def target(view: ModelView, item: Standing) -> Target:
     engine = metrics_of(view, item.child)
     url, fault = address(item.pod, engine)
     option = view.resolution.option(item.child.option)
-    return Target(item.pod.uid, url, engine, option.wanted.served_name if option is not None else "", item.leaving, fault)
+    served = option.wanted.served_name if option is not None else ""
+    pod = item.pod
+    return Target(pod.uid, url, engine, served, item.leaving, fault, pod.namespace, pod.name, _created(pod))
+
+
+def _created(pod: PodState) -> float:
+    """0: not known."""
+    try:
+        return datetime.fromisoformat(pod.created).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def metrics_of(view: ModelView, child: Child) -> str:

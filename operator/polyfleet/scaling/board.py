@@ -107,16 +107,17 @@ class Board:
         starts: Sequence[tuple[str, float]] = (),
         wake: tuple[float | None, str] = (None, ""),
         stale: bool = False,
+        second: bool = False,
     ) -> bool:
         """Takes up one decision; True if the cycle has to know. `starts`, `wake`: as the look had them; `stale`: some replica
-        was read once."""
+        was read once; `second`: some reading is of Prometheus."""
         entry = self.entries[key]
         memory = decision.memory
         assert isinstance(memory, Memory)
         entry.memory, entry.latest = memory, decision.demand
         entry.changed = entry.changed or decision.learned_changed
         entry.exhausted = stuck.merged(entry.exhausted, (), now)
-        force = _force(entry, decision.demand, now, tuple(starts), wake, stale)
+        force = _force(entry, decision.demand, now, tuple(starts), wake, stale, second)
         if force == entry.force:
             return False
         entry.force, self._shown = force, None
@@ -124,7 +125,13 @@ class Board:
 
 
 def _force(
-    entry: Entry, found: Demand, now: float, starts: tuple[tuple[str, float], ...], wake: tuple[float | None, str], stale: bool
+    entry: Entry,
+    found: Demand,
+    now: float,
+    starts: tuple[tuple[str, float], ...],
+    wake: tuple[float | None, str],
+    stale: bool,
+    second: bool,
 ) -> Force:
     before = entry.force
     at = stamp(now)
@@ -139,6 +146,7 @@ def _force(
         metrics=metrics,
         metrics_text=text,
         stale=stale if before is None or metrics is not before.metrics else before.stale,
+        second=second if before is None or entry.lasted("second", second, before.second, now) else before.second,
         too_fast=_too_fast(entry, found, now),
         reference=entry.unit,
         exhausted=entry.exhausted,

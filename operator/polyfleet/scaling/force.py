@@ -48,6 +48,7 @@ class Force:
     metrics: MetricState | None = None  # as told: a reading that fails once is no news. None: not read for long enough to say anything
     metrics_text: str = "the load was not read yet"
     stale: bool = False  # there was a reading once: what is unknown is MetricsStale and not MetricsMissing
+    second: bool = False  # the load of some replicas is read from Prometheus, as they do not answer themselves
     too_fast: str = ""  # bursts are shorter than a cold start: the sentence for condition Degraded
     reference: Reference | None = None
     exhausted: tuple[Exhausted, ...] = ()

@@ -19,11 +19,13 @@ from polyfleet.snapshot import Standing, holders, standings, verified
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The newest reading of every replica, by pod uid, whatever its age; `failed`: why the last poll of one gave none."""
+    """The newest reading of every replica, by pod uid, whatever its age; `failed`: why the last poll of one gave none; `second`: those that
+    did not answer themselves, and whose reading is of Prometheus."""
 
     samples: Mapping[str, Sample] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     gateways: Mapping[str, Gateway] = field(default_factory=dict)  # by model
+    second: frozenset[str] = frozenset()
 
 
 NOTHING = Readings()

@@ -53,9 +53,11 @@ def _metrics(view: ModelView) -> Judged:
         return Judged(METRICS, FALSE, FALLBACK, f"{force.metrics_text}; spec.scaling.fallback holds; {_NEXT}")
     if force.metrics is MetricState.UNKNOWN:
         return Judged(METRICS, FALSE, STALE if force.stale else MISSING, f"{force.metrics_text}; nothing shrinks meanwhile; {_NEXT}")
+    second = f"replicas that do not answer GET /metrics are read from Prometheus; {_NEXT}" if force.second else ""
     if force.metrics is MetricState.RECOVERING:
-        return Judged(METRICS, TRUE, "Recovering", "the load is known again; nothing shrinks before the first window is full")
-    return Judged(METRICS, TRUE, "Read")
+        text = "the load is known again; nothing shrinks before the first window is full"
+        return Judged(METRICS, TRUE, "Recovering", "; ".join(part for part in (text, second) if part))
+    return Judged(METRICS, TRUE, "Read", second)
 
 
 _NEXT = "see whether the replicas answer GET /metrics: kubectl get pods -l polyfleet.io/deployment, and the operator's log"

@@ -135,7 +135,8 @@ class Autoscaler:
             found = self.board.entries.get(job.key)
             if found is None or found.uid != job.view.state.uid:
                 continue  # its model has gone meanwhile
-            news = self.board.tell(job.key, decision, now, starts=job.starts, wake=job.wake, stale=_newest(job.look) is not None) or news
+            stale, second = _newest(job.look) is not None, any(r.id in readings.second for r in job.look.replicas)
+            news = self.board.tell(job.key, decision, now, starts=job.starts, wake=job.wake, stale=stale, second=second) or news
             _remember(found, job, decision)
             self.series.decided(job.view.state.namespace, job.view.state.name, decision.demand, _newest(job.look))
         self.series.keep({(view.state.namespace, view.state.name) for view in views})

@@ -37,6 +37,12 @@ def test_values_are_taken() -> None:
         ("POLYFLEET_LOG_FORMAT", "xml", "json, text"),
         ("POLYFLEET_NAMESPACE", "Not_A_Name", "DNS label"),
         ("POLYFLEET_WATCH_NAMESPACES", "a,B", "comma-separated"),
+        ("POLYFLEET_PROMETHEUS_URL", "prometheus:9090", "http:// or https://"),
+        ("POLYFLEET_PROMETHEUS_URL", "https://", "host"),
+        ("POLYFLEET_PROMETHEUS_URL", "https://p:99999", "port"),
+        ("POLYFLEET_PROMETHEUS_URL", "https://p/x?query=up", "no query"),
+        ("POLYFLEET_PROMETHEUS_TOKEN_FILE", "/token", "https://"),
+        ("POLYFLEET_PROMETHEUS_CA_FILE", "/ca.crt", "https://"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
@@ -46,3 +52,22 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allo
     assert name in str(error.value)
     assert repr(value) in str(error.value)
     assert allowed in str(error.value)
+
+
+def test_a_prometheus_is_taken_without_its_api_path() -> None:
+    config = load({"POLYFLEET_PROMETHEUS_URL": "https://p.monitoring.svc:9090/prom/api/v1/", "POLYFLEET_PROMETHEUS_TOKEN_FILE": "/token"})
+    assert (config.prometheus_url, config.prometheus_token_file) == ("https://p.monitoring.svc:9090/prom", Path("/token"))
+    assert (load({}).prometheus_url, load({}).prometheus_ca_file, load({}).prometheus_token_file) == ("", None, None)
+
+
+@pytest.mark.parametrize("url", ["https://user:hunter2@p:9090", "https://hunter2@p"])
+def test_a_password_in_the_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load({"POLYFLEET_PROMETHEUS_URL": url})
+    assert "no user" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_token_does_not_go_over_an_open_connection() -> None:
+    with pytest.raises(ConfigError, match="POLYFLEET_PROMETHEUS_TOKEN_FILE"):
+        load({"POLYFLEET_PROMETHEUS_URL": "http://p:9090", "POLYFLEET_PROMETHEUS_TOKEN_FILE": "/token"})

@@ -26,7 +26,7 @@ NOW = 1_800_000_000.0
 async def served(handler: Handler) -> AsyncIterator[str]:
     """The address of a page server that answers every path."""
     app = web.Application()
-    app.router.add_get("/{path:.*}", handler)
+    app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.01)  # 0 would be none
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -149,6 +149,46 @@ def test_a_reading_is_kept_with_its_age_until_its_pod_is_gone() -> None:
     assert (tally.of("uid-a"), tally.of("uid-b")) == (Sent(1.0), None)
 
 
+def test_prometheus_answers_for_those_that_do_not_and_for_nobody_else() -> None:
+    """a answers itself; b and c do not: of b Prometheus has a newer scrape, of c an older one than c gave itself, then none."""
+    inputs = seen({"name": "a", "serving": True}, {"name": "b", "serving": True}, {"name": "c", "serving": True})
+    first = Answers(
+        [
+            {"uid-a": Sample(1.0, running=1.0), "uid-b": Failed("no connection"), "uid-c": Sample(1.0, running=3.0)},
+            {"uid-a": Sample(11.0, running=1.0), "uid-b": Failed("no connection"), "uid-c": Failed("no connection")},
+            {"uid-a": Sample(21.0, running=1.0), "uid-b": Sample(21.0, running=4.0), "uid-c": Failed("no connection")},
+        ]
+    )
+    second = Answers(
+        [
+            {"uid-b": Sample(-5.0, running=2.0, every=15.0)},
+            {"uid-b": Sample(10.0, running=2.0, every=15.0), "uid-c": Sample(0.5, running=9.0, every=15.0)},
+            {"uid-c": Failed("Prometheus: no series")},
+        ]
+    )
+    feed = Feed(first, prometheus=second)  # type: ignore[arg-type]
+
+    async def run() -> None:
+        found = await feed.poll(inputs, 1.0)
+        assert (found.samples["uid-b"].at, found.failed, found.second) == (-5.0, {}, {"uid-b"})
+        found = await feed.poll(inputs, 11.0)
+        assert (found.samples["uid-b"].at, found.samples["uid-c"], found.second) == (10.0, Sample(1.0, running=3.0), {"uid-b"})
+        assert found.failed == {"uid-c": "no connection"}
+        found = await feed.poll(inputs, 21.0)
+        assert (found.samples["uid-b"], found.second) == (Sample(21.0, running=4.0), frozenset())
+        assert found.failed == {"uid-c": "no connection; Prometheus: no series"}
+        await feed.close()
+
+    asyncio.run(run())
+    assert second.asked == [["uid-b"], ["uid-b", "uid-c"], ["uid-c"]]
+    assert second.closed
+
+
+def test_a_target_says_which_pod_it_is_where_somebody_else_asks_it() -> None:
+    (found,) = targets(seen({"name": "a", "serving": True, "created": "2026-01-01T00:00:30Z"}), ["llm/m"])
+    assert (found.namespace, found.pod, found.created) == ("llm", "a", 1767225630.0)
+
+
 def test_models_without_scaling_are_not_asked() -> None:
     inputs = seen({"name": "a", "serving": True}, spec=NVIDIA_ONLY)
     answers = Answers([{}])

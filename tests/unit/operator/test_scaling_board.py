@@ -24,9 +24,10 @@ class Told:
         self.board, self.now = Board(), T0
         self.board.entry(KEY, "uid")
 
-    def tick(self, work: float = 1.0, *, wake: Any = (None, ""), starts: Any = (), **more: Any) -> bool:
+    def tick(self, work: float = 1.0, *, wake: Any = (None, ""), starts: Any = (), second: bool = False, **more: Any) -> bool:
         self.now += 10
-        return self.board.tell(KEY, Decision(demand(work, **more), Memory(Windows(self.now))), self.now, starts=starts, wake=wake)
+        made = Decision(demand(work, **more), Memory(Windows(self.now)))
+        return self.board.tell(KEY, made, self.now, starts=starts, wake=wake, second=second)
 
     def ticks(self, count: int, work: float = 1.0, **more: Any) -> int:
         return sum(self.tick(work, **more) for _ in range(count))
@@ -188,3 +189,13 @@ def test_a_force_says_nothing_that_moves_with_a_sample() -> None:
     told.tick(now_work=0.7)
     assert told.force == first
     assert replace(first, demand=demand(1.0, now_work=0.7)) != first  # so it is the first number that is kept
+
+
+def test_a_second_source_is_told_when_it_lasts_and_one_tick_of_it_is_no_news() -> None:
+    told = Told()
+    told.tick()
+    for second in (True, False) * 30:
+        assert not told.tick(second=second)
+    assert not told.force.second
+    assert told.ticks(int(STEADY_S / 10) + 1, second=True) == 1
+    assert told.force.second

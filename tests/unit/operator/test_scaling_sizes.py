@@ -148,6 +148,16 @@ def test_the_fallback_is_named() -> None:
     assert [e.reason for e in done.report.events if e.reason == "MetricsFallback"] == ["MetricsFallback"]
 
 
+def test_a_load_that_comes_from_prometheus_says_so() -> None:
+    model = aimed(scaled(), 4)
+    child, pods = running(model, 4, created=OLD)
+    for second, metrics in ((False, MetricState.VALUE), (True, MetricState.VALUE), (True, MetricState.RECOVERING)):
+        done = look(model, replace(force(4.0, metrics=metrics), second=second), deployments=(child,), pods=pods)
+        status, _, message = condition(done, "MetricsAvailable")
+        assert status == "True"
+        assert ("read from Prometheus" in message) is second
+
+
 @pytest.mark.parametrize(("work", "shrink"), [(0.0, True), (7.0, False)])
 def test_an_unknown_inventory_freezes_in_both_directions(work: float, shrink: bool) -> None:
     done = seen(4, work, shrink=shrink, unknown={"nodes": "ListForbidden"})
