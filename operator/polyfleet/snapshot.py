@@ -219,12 +219,20 @@ def options(view: ModelView) -> list[Option]:
             pools=verified(view, option) or option.pools,
             excluded_pools=_exhausted(view, option),
             work_per_s=_work(view, option),
+            kv_tokens=_cache(view, option),
             start_seconds=start_seconds(view, option),
             evidence=option.evidence,
             eligible=bool(verified(view, option)),
         )
         for option in view.resolution.options
     ]
+
+
+def _cache(view: ModelView, option: ResolvedOption) -> float | None:
+    """Of one replica, where a floor of cache is asked for; an option that never ran counts nothing towards it."""
+    if view.asked is None or view.asked.kv_floor <= 0.0 or view.force is None:
+        return None
+    return dict(view.force.cache).get(option.id)
 
 
 def _work(view: ModelView, option: ResolvedOption) -> float | None:

@@ -26,6 +26,7 @@ KNOWN = (MetricState.VALUE, MetricState.ZERO, MetricState.PARTIAL)
 OBSTACLES = (Why.EVENT_BUDGET, Why.CONSOLIDATION, Why.TOO_FEW_FRESH, Why.LOADING, Why.UNKNOWN_STOCK)
 _NEWS = frozenset(str(why) for why in (*OBSTACLES, Why.UNKNOWN_LOAD, Why.FALLBACK, Why.MAXIMUM))
 _START_BAND = 0.1
+_CACHE_BAND = 0.01
 
 
 @dataclass(slots=True)
@@ -48,7 +49,13 @@ class Entry:
     season_due: bool = False  # the season has moved since
     exhausted: tuple[Exhausted, ...] = ()
     conflict: str = ""
+    cache: dict[str, float] = field(default_factory=dict)  # option -> least KV cache that a replica of it has said to have, tokens
     _waits: dict[str, tuple[object, float]] = field(default_factory=dict)  # what is to be told -> (value, since when)
+
+    def cached(self, option: str, tokens: float | None) -> None:
+        """Replicas of an option differ by a few blocks, so the least of them counts, and a hundredth is no difference."""
+        if tokens and tokens < self.cache.get(option, float("inf")) * (1.0 - _CACHE_BAND):
+            self.cache[option] = tokens
 
     def lasted(self, what: str, value: object, told: object, now: float, steady_s: float = STEADY_S) -> bool:
         """Whether a value other than the told one has lasted long enough to be told."""
@@ -151,6 +158,7 @@ def _force(
         reference=entry.unit,
         exhausted=entry.exhausted,
         starts=shown,
+        cache=tuple(sorted(entry.cache.items())),
         wake_s=before.wake_s if before is not None and _near(before.wake_s, wake[0]) else wake[0],
         wake_fault=before.wake_fault if before is not None and before.wake_fault and wake[1] else wake[1],
         conflict=entry.conflict,

@@ -135,6 +135,8 @@ class Autoscaler:
             found = self.board.entries.get(job.key)
             if found is None or found.uid != job.view.state.uid:
                 continue  # its model has gone meanwhile
+            for row in job.look.replicas:
+                found.cached(row.option, row.sample.kv_capacity if row.sample is not None else None)
             stale, second = _newest(job.look) is not None, any(r.id in readings.second for r in job.look.replicas)
             news = self.board.tell(job.key, decision, now, starts=job.starts, wake=job.wake, stale=stale, second=second) or news
             _remember(found, job, decision)

@@ -90,10 +90,22 @@ def sized(view: ModelView) -> ModelView:
         # aimed at are the youngest; their work stays, for two weak old ones are no more than two strong new ones by number only.
         low, shrink, work = min(view.target, high), True, max(work, _youngest(view, view.target))
     asked = ModelDemand(
-        view.key, work_per_s=work, bucket_work=found.bucket_work, kv_floor=0.0, may_shrink=shrink,
+        view.key, work_per_s=work, bucket_work=found.bucket_work, kv_floor=_cache(view), may_shrink=shrink,
         reason=f"Load since {force.since}",
     )  # fmt: skip
     return replace(view, bounds=(low, high), asked=asked, surplus=shrink and _surplus(view, work, low))
+
+
+def _cache(view: ModelView) -> float:
+    """Tokens of KV cache that must stay, so that those who stay can hold what the others held (`Demand.kv_floor`). Not asked for where the
+    cache of some replica is not known, and never more than there is: it keeps, and is no reason to grow."""
+    force = view.force
+    if force is None or force.demand.kv_floor <= 0.0:
+        return 0.0
+    each = dict(force.cache)
+    there = [each.get(item.child.option) for item in _carrying(view)]
+    known = [tokens for tokens in there if tokens is not None]
+    return min(force.demand.kv_floor, sum(known)) if len(known) == len(there) else 0.0
 
 
 def _youngest(view: ModelView, count: int) -> float:
