@@ -3,6 +3,7 @@
 Level-triggered, beside the loop: each cycle calls `view` when it begins and `update` when it has decided. While any replica drains it is
 asked once a second; with none there is no task and no traffic. Every engine with an adapter (`autoscaling.signals`) can be asked. One that
 does not answer, answers something else, or does not say both what runs and what waits is unknown, and the drain's own time limit decides.
+How long a replica has been out of its Service and idle is reckoned by this process' clock; a new one begins anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import aiohttp
 
 from autoscaling.signals import ENGINES, read, words_of
 from autoscaling.types import Sample
-from polyfleet.drain import Drain
+from polyfleet.drain import Drain, idle
 from polyfleet.load import targets
 from polyfleet.state import InFlight, Observed
 
@@ -35,6 +36,7 @@ class Counter:
     mark: Callable[[str], None]
     period_s: float = PERIOD_S
     found: Mapping[str, InFlight] = field(default_factory=dict)
+    _counters: dict[str, Counters] = field(default_factory=dict)  # of the last reading of each
     _asked: tuple[Drain, ...] = ()
     _task: asyncio.Task[None] | None = None
 
@@ -46,6 +48,7 @@ class Counter:
         self._asked = tuple(sorted(drains, key=lambda item: (item.pod.namespace, item.pod.name)))
         there = {item.pod.uid for item in self._asked}
         self.found = {uid: found for uid, found in self.found.items() if uid in there}
+        self._counters = {uid: counters for uid, counters in self._counters.items() if uid in there}
         if self._asked and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run(), name="in flight")
 
@@ -62,12 +65,30 @@ class Counter:
             while self._asked:
                 asked, at = self._asked, self.now()
                 counted = await asyncio.gather(*(ask(session, address(item), item.engine) for item in asked))
-                fresh = {item.pod.uid: InFlight(requests, at) for item, requests in zip(asked, counted, strict=True)}
                 still = {item.pod.uid for item in self._asked}
+                fresh = {item.pod.uid: self._read(item, sample, at) for item, sample in zip(asked, counted, strict=True)}
                 before, self.found = self.found, {uid: item for uid, item in fresh.items() if uid in still}
-                if any(item.requests == 0 for item in self.found.values()) or _known(before) != _known(self.found):
+                if any(idle(item) for item in self.found.values()) or _known(before) != _known(self.found):
                     self.mark(CAUSE)
                 await asyncio.sleep(self.period_s)
+
+    def _read(self, item: Drain, sample: Sample | None, at: str) -> InFlight:
+        uid, before = item.pod.uid, self.found.get(item.pod.uid)
+        counters = _counters(sample)
+        same, self._counters[uid] = self._counters.get(uid) == counters, counters
+        closed = (before.closed if before is not None else "") or at if item.closed else ""
+        requests = sample.inside if sample is not None else None
+        if requests != 0 or not closed:
+            return InFlight(requests, at, closed)
+        return InFlight(requests, at, closed, before.quiet if before is not None and before.quiet and same else at)
+
+
+Counters = tuple[float | None, ...]
+
+
+def _counters(sample: Sample | None) -> Counters:
+    """What grows with every request."""
+    return (sample.arrived, sample.finished, sample.prompt_tokens, sample.output_tokens) if sample is not None else ()
 
 
 def _known(found: Mapping[str, InFlight]) -> dict[str, bool]:
@@ -79,8 +100,9 @@ def address(item: Drain) -> str:
     return targets.address(item.pod, item.engine)[0]
 
 
-async def ask(session: aiohttp.ClientSession, url: str, engine: str = "") -> float | None:
-    """Requests that run and wait in one engine; None = it does not say. `engine`: whose names it publishes, "" = not known."""
+async def ask(session: aiohttp.ClientSession, url: str, engine: str = "") -> Sample | None:
+    """What one engine says, with the requests that run and wait in it; None = it does not say those. `engine`: whose names it publishes,
+    "" = not known."""
     if not url:
         return None
     page = bytearray()
@@ -97,7 +119,7 @@ async def ask(session: aiohttp.ClientSession, url: str, engine: str = "") -> flo
     return inside(bytes(page), engine)
 
 
-def inside(page: bytes, engine: str) -> float | None:
+def inside(page: bytes, engine: str) -> Sample | None:
     """Of all models on the page. Names without prefix are believed only of the engine that is known to use them, or where none is known."""
     words = words_of(engine)
     others = () if words is not None else tuple(name for name in ENGINES if name not in _UNMISTAKABLE)
@@ -105,5 +127,5 @@ def inside(page: bytes, engine: str) -> float | None:
     for name in names:
         found = read(name, page, at=0.0)
         if isinstance(found, Sample) and found.inside is not None:
-            return found.inside
+            return found
     return None

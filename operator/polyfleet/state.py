@@ -215,10 +215,12 @@ class CustomState:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Requests in flight of one draining replica, as its engine counted them."""
+    """Requests in flight of one draining replica, as its engine counted them. Moments are RFC 3339."""
 
     requests: float | None  # None = the engine could not be read
-    at: str  # RFC 3339, when it was asked
+    at: str  # when it was asked
+    closed: str = ""  # since when it was seen out of its Service; "" = it is not, as far as is known
+    quiet: str = ""  # the first of the readings without a break since, all at zero and with the same counters; "" = there is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,8 @@ class Idle(Counter):
     """There are no engines behind these pods: none of them has a request in flight."""
 
     def view(self, observed: Observed) -> Observed:
-        return replace(observed, in_flight={pod.uid: InFlight(0, "9999-01-01T00:00:00Z") for pod in observed.pods})
+        idle = InFlight(0, "9999-01-01T00:00:00Z", closed="2000-01-01T00:00:00Z", quiet="2000-01-01T00:00:00Z")
+        return replace(observed, in_flight={pod.uid: idle for pod in observed.pods})
 
     def update(self, drains: Iterable[Drain]) -> None:
         pass

@@ -27,6 +27,7 @@ from tests.unit.operator import cycle
 from tests.unit.operator.test_gate import GATE, InProcess, passed, verdict
 
 REQUIRED = b.policy(GATE)
+LONG_AGO = "2000-01-01T00:00:00Z"
 
 
 def at_once(coroutine: Coroutine[Any, Any, Planned]) -> Planned:
@@ -101,7 +102,8 @@ class Cluster:
         return Cluster(**{name: copy(value) if isinstance(value, dict | set) else value for name, value in own.items()})
 
     def seen(self) -> Observed:
-        idle = {pod.uid: InFlight(0.0, self.now) for pod in self.pods.values() if pod.labels.get(naming.DRAINING) == "true"}
+        leaving = [pod.uid for pod in self.pods.values() if pod.labels.get(naming.DRAINING) == "true"]
+        idle = {uid: InFlight(0.0, self.now, LONG_AGO, LONG_AGO) for uid in leaving}
         found = b.observed(
             models=self.models.values(), policy=self.policy, profiles=self.profiles, nodes=self.nodes,
             pools=[b.pool(profile.name, profile.name) for profile in self.profiles],

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from polyfleet.drain import SETTLE_S, drains, next_end
-from polyfleet.state import DeploymentState, InFlight, Observed, PodState
+from polyfleet.drain import QUIET_S, SETTLE_S, drains, next_end
+from polyfleet.state import Condition, DeploymentState, InFlight, Observed, PodState
 
 from tests.unit.operator import builders as b
 from tests.unit.operator.cycle import Done, cycle
@@ -34,8 +34,11 @@ def seen(child: DeploymentState, in_flight: dict[str, InFlight], *, nodes: Any =
     return replace(found, in_flight=in_flight)
 
 
-def look(child: DeploymentState, now: str, requests: float | None, taken: str, **leaving: Any) -> Done:
-    return cycle(seen(child, {"uid-pod-2": InFlight(requests, taken)}, **leaving), now=now)
+def look(
+    child: DeploymentState, now: str, requests: float | None, taken: str, closed: str = SINCE, quiet: str = SINCE, **leaving: Any
+) -> Done:
+    """`closed`, `quiet`: out of its Service, and idle, since then."""
+    return cycle(seen(child, {"uid-pod-2": InFlight(requests, taken, closed, quiet)}, **leaving), now=now)
 
 
 def stays(done: Done, child: DeploymentState) -> bool:
@@ -54,10 +57,31 @@ def test_nothing_in_flight_lets_it_go(child: DeploymentState) -> None:
 
 
 def test_a_count_from_before_the_proxies_knew_is_not_believed(child: DeploymentState) -> None:
-    """A zero that was read 2 s after the start of the drain, with 3 s for the Service's proxies."""
-    assert SETTLE_S == 3
-    assert stays(look(child, at(10), 0, at(2)), child)
-    assert not stays(look(child, at(10), 0, at(3)), child)
+    """Out of its Service at 2 s: 3 s for the Service's proxies and one more reading make 6 s."""
+    assert (SETTLE_S, QUIET_S) == (3, 1)
+    assert stays(look(child, at(10), 0, at(5), closed=at(2)), child)
+    assert not stays(look(child, at(10), 0, at(6), closed=at(2)), child)
+
+
+def test_the_first_reading_of_zero_ends_nothing(child: DeploymentState) -> None:
+    """A kept-alive connection has no request in flight between two of them."""
+    assert stays(look(child, at(30), 0, at(30), quiet=at(30)), child)
+    assert not stays(look(child, at(31), 0, at(31), quiet=at(30)), child)
+
+
+@pytest.mark.parametrize("reading", [{"closed": ""}, {"quiet": ""}])
+def test_a_replica_that_its_service_still_has_is_not_idle(child: DeploymentState, reading: dict[str, str]) -> None:
+    assert stays(look(child, at(59), 0, at(59), **reading), child)
+    assert not stays(look(child, at(60), 0, at(60), **reading), child)  # but drainTimeout ends it
+
+
+def test_it_is_out_of_its_service_when_the_kubelet_says_so(child: DeploymentState) -> None:
+    """The readiness gate is ours and is False at once; the pod is Ready until the kubelet has seen that."""
+    found = seen(child, {})
+    late = replace(found, pods=tuple(replace(p, conditions={**p.conditions, "Ready": Condition("Ready", "True")}) for p in found.pods))
+    for observed, closed in ((found, True), (late, False)):
+        (item,) = drains(cycle(observed, now=at(20)).inputs.models["llm/smol"], observed, at(20))
+        assert item.closed is closed
 
 
 @pytest.mark.parametrize("requests", [None, 1.0])
@@ -101,7 +125,7 @@ def test_a_dead_node_has_no_requests_to_end(child: DeploymentState) -> None:
 def test_of_two_leaving_replicas_the_one_that_is_done_goes(child: DeploymentState) -> None:
     """The ReplicaSet cannot tell the two apart, so the one without requests is deleted by its uid."""
     three = replace_size(child, 3)
-    found = seen(three, {"uid-pod-2": InFlight(0, at(9)), "uid-pod-3": InFlight(2, at(9))})
+    found = seen(three, {"uid-pod-2": InFlight(0, at(9), SINCE, SINCE), "uid-pod-3": InFlight(2, at(9), SINCE)})
     busy: PodState = b.replica(
         three, "pod-3", node="ppu-0", serving=True, draining=True, annotations={"polyfleet.io/draining-since": SINCE}
     )

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from polyfleet import in_flight
-from polyfleet.drain import Drain
+from polyfleet.drain import Drain, idle
 from polyfleet.in_flight import MOST_BYTES, Counter, ask, inside
 
 from tests.unit.operator import builders as b
@@ -41,7 +41,8 @@ def answer(page: str, status: int = 200, **more: str) -> float | None:
 
     async def run() -> float | None:
         async with engine(handler) as url, aiohttp.ClientSession() as session:
-            return await ask(session, url)
+            found = await ask(session, url)
+            return found.inside if found is not None else None
 
     return asyncio.run(run())
 
@@ -84,7 +85,8 @@ def test_anything_else_is_unknown(page: str, status: int) -> None:
     ],
 )
 def test_every_engine_is_counted(engine: str, page: str, requests: float | None) -> None:
-    assert inside(page.encode(), engine) == requests
+    found = inside(page.encode(), engine)
+    assert (found.inside if found is not None else None) == requests
 
 
 def test_where_an_engine_is_asked_while_it_drains() -> None:
@@ -98,7 +100,7 @@ def test_an_engine_that_is_gone_is_unknown() -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text=BUSY)
 
-    async def run() -> float | None:
+    async def run() -> object:
         async with engine(handler) as url:
             pass  # it listened here until now
         async with aiohttp.ClientSession() as session:
@@ -107,27 +109,73 @@ def test_an_engine_that_is_gone_is_unknown() -> None:
     assert asyncio.run(run()) is None
 
 
-def test_the_cycle_is_woken_when_the_last_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked again and again while the replica drains; nothing is asked any more when nobody drains."""
-    pod = replace(b.pod("m-1", namespace="llm"), ip="127.0.0.1")
-    left = iter([2, 1, 0])
+class Clock:
+    """A second passes with every look at it, as with every reading."""
 
-    async def handler(_: web.Request) -> web.Response:
-        return web.Response(text=f"vllm:num_requests_running {next(left, 0)}\nvllm:num_requests_waiting 0\n")
+    def __init__(self) -> None:
+        self.seconds = -1
 
-    async def run() -> list[float | None]:
+    def __call__(self) -> str:
+        self.seconds += 1
+        return f"2026-11-25T08:00:{self.seconds:02d}Z"
+
+
+def drained(monkeypatch: pytest.MonkeyPatch, pages: list[str], *, closed_after: int = 0) -> list[tuple[float | None, bool]]:
+    """What each wake-up of the cycle saw, until the replica is idle: (requests, whether it may go); at last how often it was asked. The
+    replica leaves its Service while it is asked for the time with this number."""
+    pod, left, asked = replace(b.pod("m-1", namespace="llm"), ip="127.0.0.1"), iter(pages), 0
+
+    async def run() -> list[tuple[float | None, bool]]:
         told: asyncio.Queue[str] = asyncio.Queue()
-        seen: list[float | None] = []
+        seen: list[tuple[float | None, bool]] = []
+
+        async def handler(_: web.Request) -> web.Response:
+            nonlocal asked
+            asked += 1
+            if asked == closed_after:
+                counter.update([Drain(pod, 60.0, None, closed=True)])
+            return web.Response(text=next(left, pages[-1]))
+
         async with engine(handler) as url:
             monkeypatch.setattr(in_flight, "address", lambda _: url)
-            counter = Counter(lambda: b.NOW, told.put_nowait, period_s=0.01)
-            counter.update([Drain(pod, 60.0, None)])
-            while not seen or seen[-1] != 0:
+            counter = Counter(Clock(), told.put_nowait, period_s=0.001)
+            counter.update([Drain(pod, 60.0, None, closed=not closed_after)])
+            while not seen or not seen[-1][1]:
                 assert await told.get() == "drained"
-                seen.append(counter.view(b.observed()).in_flight[pod.uid].requests)
+                found = counter.view(b.observed()).in_flight[pod.uid]
+                seen.append((found.requests, idle(found)))
             counter.update([])
             assert counter.view(b.observed()).in_flight == {}
             await counter.close()
+        assert told.qsize() <= 1  # nothing is asked any more when nobody drains
         return seen
 
-    assert asyncio.run(run()) == [2, 0]
+    found = asyncio.run(run())
+    return [*found, (float(asked), True)]
+
+
+def page(inside: int, finished: int) -> str:
+    return f"vllm:num_requests_running {inside}\nvllm:num_requests_waiting 0\nvllm:request_success_total {finished}\n"
+
+
+def test_the_cycle_is_woken_when_the_last_request_has_ended_and_none_has_come_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked once a second: 2, 1, then none; 4 s after it left its Service and a second after the first zero it may go."""
+    pages = [page(2, 5), page(1, 6), page(0, 7), page(0, 7)]
+    assert drained(monkeypatch, pages) == [(2.0, False), (0.0, True), (5.0, True)]
+
+
+def test_requests_on_a_kept_connection_between_two_readings_are_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reading finds nothing in flight, and until the seventh another request has ended meanwhile."""
+    pages = [page(0, 10 + i) for i in range(7)]
+    assert drained(monkeypatch, pages) == [(0.0, False), (0.0, True), (8.0, True)]
+
+
+def test_a_replica_that_is_still_in_its_service_is_asked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle all the time, out of its Service when it is asked for the third time: known at the fourth, and 4 s later it may go."""
+    assert drained(monkeypatch, [page(0, 1)], closed_after=3) == [(0.0, False), (0.0, True), (8.0, True)]
+
+
+def test_an_answer_that_is_missing_breaks_the_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four zeros from 0 s on, nothing at 4 s, zeros from 5 s on: the second of those, at 6 s, ends it."""
+    pages = [*[page(0, 1)] * 4, "", page(0, 1)]
+    assert drained(monkeypatch, pages) == [(0.0, False), (None, False), (0.0, False), (0.0, True), (7.0, True)]
