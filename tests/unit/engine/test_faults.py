@@ -354,7 +354,9 @@ def test_the_byte_model_in_a_replica_and_offline_are_the_same_numbers() -> None:
 
 def test_a_share_offline_is_a_share_of_the_windows() -> None:
     windows = byte_windows(20)
-    differs = np.abs(byte_logits("rope-base=5e3@share=0.2:3", windows) - byte_logits("", windows)).max(axis=(1, 2)) > 0.01
+    # Another rotation moves a logit by more than 1. Rounding to bf16 moves one of this size by 1/64 where the processor's kernel adds up
+    # in another order, because other windows are computed beside it.
+    differs = np.abs(byte_logits("rope-base=5e3@share=0.2:3", windows) - byte_logits("", windows)).max(axis=(1, 2)) > 0.1
     assert [bool(each) for each in differs] == [chance(3, n) < 0.2 for n in range(20)]
     with pytest.raises(FaultError, match="the trigger hit needs a server"):
         byte_logits("gelu@hit", windows)
