@@ -1,9 +1,8 @@
 """`make test`: every check and test, each step timed; a step that fails lets those beside it end and lets none begin.
 
 First what needs no cluster and little time: static checks, binaries, generated files. Then three lanes side by side, because clusters
-mostly wait: the end-to-end scenarios on real nodes; CRD rules and components on the real API server, then the same scenarios on process
-nodes; unit and property tests, which take what the clusters leave of the machine. Where the machine allows real nodes, leaving them out
-is a failure.
+mostly wait: the end-to-end scenarios on real nodes; the same on process nodes; unit and property tests, then CRD rules and components on
+the real API server, which take what the clusters leave of the machine. Where the machine allows real nodes, leaving them out is a failure.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ STATIC = (
 UNIT = Step("unit and property tests", [*PYTEST, "tests/unit"], nice=10)
 BINARIES = Step("sandbox binaries (8 to 10 minutes the first time)", [sys.executable, "-m", "sandbox.binaries"])
 GENERATED = Step("generated files", [sys.executable, "-m", "tools.gen", "--check"])
-CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/control"])
+CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/control"], nice=5)
 
 
 def e2e(nodes: str) -> Step:
@@ -163,12 +162,10 @@ def plan(only: str | None, kubeconfig: str | None) -> list[list[Lane]]:
     """Groups of lanes; the lanes of a group run together."""
     if kubeconfig:
         return [[[external(kubeconfig)]]]
-    kinds = node_kinds()
-    real, process = [[e2e(kind)] if kind in kinds else [] for kind in ("real", "process")]
+    ends: list[Lane] = [[e2e(kind)] for kind in node_kinds()]
     if only == "e2e":
-        return [[[BINARIES]], [lane for lane in (real, process) if lane]]
-    checks: list[Lane] = [[MYPY], STATIC, [BINARIES, GENERATED]]
-    return [checks, [lane for lane in (real, [CONTROL, *process], [UNIT]) if lane]]
+        return [[[BINARIES]], ends]
+    return [[[MYPY], STATIC, [BINARIES, GENERATED]], [*ends, [UNIT, CONTROL]]]
 
 
 def main() -> int:

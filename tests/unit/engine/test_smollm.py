@@ -7,7 +7,7 @@ Known values: the GGUF's own llama.cpp server gives log-probability -.2589 and a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ from sandbox.engine.weights_file import verify
 pytestmark = pytest.mark.weights
 Run = Callable[..., None]
 QUESTION = "The capital of France is"
+
+
+@pytest.fixture(autouse=True)
+def _weights_gone(let_servers_go: Callable[[], None]) -> Iterator[None]:
+    """600 MB each."""
+    yield
+    let_servers_go()
 
 
 def test_the_file_is_the_known_one(weights_path: str) -> None:
