@@ -10,22 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hwprofiles.schema import duration_seconds
 from polyfleet import naming
 from polyfleet.api import ModelDeploymentSpec
 from polyfleet.fleet import DEFAULT_SCHEDULER, Pool
 from polyfleet.merge import EnvItem, env_items
-from polyfleet.render import overlay
+from polyfleet.render import grace, overlay
 from polyfleet.render.engines import PORT, arguments
 from polyfleet.render.model_uri import source
 from polyfleet.resolve import ResolvedOption
 
 CONTAINER = "engine"
 PORT_NAME = "http"
-# Time for endpoints to lose the pod before the engine is told to stop. Endpoint changes take a second or two on a busy cluster.
-PRE_STOP_SECONDS = 5
-# Between the end of the drain and the kill: an engine needs a moment to close its devices.
-GRACE_MARGIN_SECONDS = 10
 # One hour for weights to arrive: a start that takes longer is a fault, and `StartDeadlineExceeded` is told long before.
 _STARTUP_PERIOD_SECONDS, _STARTUP_FAILURES = 2, 1800
 
@@ -104,19 +99,20 @@ def render_pod(name: str, spec: ModelDeploymentSpec, option: ResolvedOption, poo
         "startupProbe": _probe(period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES, timeout=2),
         "readinessProbe": _probe(period=5, failures=3, timeout=3),
         "livenessProbe": _probe(period=10, failures=6, timeout=5),
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": grace.PRE_STOP_S}}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     if origin.env_from:
         container["envFrom"] = list(origin.env_from)
     if volume_mounts:
         container["volumeMounts"] = volume_mounts
+    ends = grace.of(spec)
     body: dict[str, Any] = {
         "schedulingGates": [{"name": naming.GATE}],
         "readinessGates": [{"conditionType": naming.SERVING}],
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + round(duration_seconds(spec.drain_timeout)) + GRACE_MARGIN_SECONDS,
+        grace.FIELD: ends.period,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
     }
@@ -130,6 +126,8 @@ def render_pod(name: str, spec: ModelDeploymentSpec, option: ResolvedOption, poo
     if volumes:
         body["volumes"] = volumes
     merged = overlay.merge(body, template_over.get("spec") or {})
+    if isinstance(merged[grace.FIELD], int):  # anything else is the API server's to refuse
+        merged[grace.FIELD] = ends.period
     engine = next(item for item in merged["containers"] if item["name"] == CONTAINER)
     if amount:
         # The placed size and the requested size are one number: a template may add to the request, not change the devices.

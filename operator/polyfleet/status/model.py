@@ -21,7 +21,7 @@ from polyfleet.inventory import node_of
 from polyfleet.plans.told import NOTHING, Told, gap_text
 from polyfleet.prepare import INVALID_SPEC
 from polyfleet.rating import PROFILE_STALE, SLO_UNREACHABLE, bench
-from polyfleet.render import service
+from polyfleet.render import grace, service
 from polyfleet.resolve import Fault, ResolvedOption
 from polyfleet.scaling import rows as scaling_rows
 from polyfleet.snapshot import Standing, standings
@@ -79,7 +79,7 @@ def build(
 def failed(view: ModelView, message: str, now: str) -> dict[str, Any]:
     """The stored status, with the one row that is known to be true."""
     stored = {key: value for key, value in view.state.status.items() if key != "conditions"}
-    bad = _accepted(Fault(INVALID_SPEC, message))
+    bad = Judged("Accepted", FALSE, INVALID_SPEC, message)
     rows = [bad, Judged("Ready", bad.status, bad.reason, bad.message)]
     return {
         **stored,
@@ -109,7 +109,7 @@ def conditions(
     told: Told = NOTHING,
 ) -> list[Judged]:
     denied = refused.of_model(view, refusals)
-    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted or scaling_rows.wake_fault(view))]
+    found: list[Judged | None] = [_accepted(view.accepted or denied.accepted or scaling_rows.wake_fault(view), view)]
     if view.accepted is None:
         found.append(_resolved(view))
         if view.resolution.options or view.target == 0:
@@ -154,8 +154,10 @@ def _workloads(inputs: Inputs, plan: Plan, view: ModelView, planned: int, servin
     return pods.judge(view.children, planned + len(tried) + coming, forbidden)
 
 
-def _accepted(fault: Fault | None) -> Judged:
-    return Judged("Accepted", TRUE, "Valid") if fault is None else Judged("Accepted", FALSE, fault.reason, fault.message)
+def _accepted(fault: Fault | None, view: ModelView) -> Judged:
+    if fault is not None:
+        return Judged("Accepted", FALSE, fault.reason, fault.message)
+    return Judged("Accepted", TRUE, "Valid", grace.of(view.spec).warning if view.spec is not None else "")
 
 
 def _resolved(view: ModelView) -> Judged:

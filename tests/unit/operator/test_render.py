@@ -14,12 +14,16 @@ import kubernetes_validate
 import pytest
 import yaml
 from polyfleet import naming
+from polyfleet.api import ModelDeploymentSpec
 from polyfleet.decide import prepare
-from polyfleet.render import deployment, overlay
+from polyfleet.render import deployment, grace, overlay
 from polyfleet.render.model_uri import source
 from polyfleet.state import CustomState
 
 from tests.unit.operator import builders as b
+from tests.unit.operator.cycle import cycle
+from tests.unit.operator.looks import A3 as A3_NODE
+from tests.unit.operator.looks import H100, POOLS, PPU, PROFILES
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 A3 = "huawei-910c-752"
@@ -152,6 +156,45 @@ def test_grace_is_longer_than_sleep_and_drain() -> None:
     spec = pod_spec(manifest)
     sleep = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert spec["terminationGracePeriodSeconds"] > sleep + 7 * 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "period", "drain"),
+    [
+        (None, 70, 45),
+        (30, 70, 45),  # raised
+        (60, 70, 45),  # equal is too short, too
+        (61, 61, 36),  # longer than both, so the user's; the engine's own drain must end before the margin
+        (300, 300, 275),
+    ],
+)
+def test_oc_054_grace_is_longer_than_pre_stop_and_drain_or_raised_with_a_warning(asked: int | None, period: int, drain: int) -> None:
+    """OC-054's numbers: a drain of 45 s, a pre-stop sleep of 15 s; 10 s between the end of the drain and the kill."""
+    engine = {"name": "engine", "lifecycle": {"preStop": {"sleep": {"seconds": 15}}}}
+    own = {"containers": [engine], **({"terminationGracePeriodSeconds": asked} if asked is not None else {})}
+    spec = ModelDeploymentSpec.model_validate({**b.big_model().spec, "drainTimeout": "45s", "podTemplate": {"spec": own}})
+    found = grace.of(spec)
+    assert (found.period, found.pre_stop, found.drain) == (period, 15, drain)
+    assert found.period > 15 + 45
+    assert (f"{asked} is not longer" in found.warning and "set it to 70" in found.warning) is (asked in (30, 60))
+    pod = pod_spec(rendered(b.big_model(spec={"drainTimeout": "45s", "podTemplate": {"spec": own}}), b.profile("nvidia-h100-sxm")))
+    assert pod["terminationGracePeriodSeconds"] == period
+    assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 15}}}
+
+
+def test_oc_054_a_raised_grace_period_is_told_and_the_model_goes_on() -> None:
+    model = b.model("m", {"drainTimeout": "45s", "podTemplate": {"spec": {"terminationGracePeriodSeconds": 30}}})
+    done = cycle(b.observed(models=[model], profiles=PROFILES, pools=POOLS, nodes=(H100, A3_NODE, PPU)))
+    status, reason, message = b.condition(done.status("ModelDeployment", "m"), "Accepted")
+    assert (status, reason) == ("True", "Valid")
+    assert "terminationGracePeriodSeconds 30 is not longer" in message
+    (manifest,) = b.applied(done.actions, "Deployment")
+    assert pod_spec(manifest)["terminationGracePeriodSeconds"] == 60
+
+
+def test_a_grace_period_that_is_no_number_is_left_to_the_api_server() -> None:
+    model = b.big_model(spec={"podTemplate": {"spec": {"terminationGracePeriodSeconds": "soon"}}})
+    assert pod_spec(rendered(model, b.profile("nvidia-h100-sxm")))["terminationGracePeriodSeconds"] == "soon"
 
 
 def test_probes_ask_for_health_only() -> None:
