@@ -141,6 +141,9 @@ def read_nodes(snapshot: Snapshot) -> tuple[list[Group], list[Bin]]:
     held = {name: sum(k for _, k in rs) for name, rs in here.items()}
     load = {name: k + (nodes[name].held_by_others if name in nodes else 0) for name, k in held.items()}
     busiest = max(load.values(), default=1)
+    counts: dict[str, list[float]] = {}  # requests in flight of a model's replicas
+    for replica in snapshot.replicas:
+        counts.setdefault(replica.model, []).append(replica.busy)
     any_unknown = any(c.stock is Stock.UNKNOWN for c in snapshot.cells)
 
     on_node: dict[str, list[tuple[Group, int]]] = {}
@@ -161,7 +164,10 @@ def read_nodes(snapshot: Snapshot) -> tuple[list[Group], list[Bin]]:
         for (model_name, option_id, devices, serving, resident), found in sorted(kinds.items()):
             option = options.get(option_id)
             model = model_index[model_name]
-            found.sort(key=lambda r: (r.state is not ReplicaState.PENDING, -r.age_order, r.id))
+            found.sort(key=lambda r: (r.state is not ReplicaState.PENDING, r.busy, -r.age_order, r.id))
+            # Fewest requests in flight; where nobody has counted them or all have the same, the emptiest node.
+            least, most = min(counts[model_name]), max(counts[model_name])
+            last = min(r.busy for r in found) / most if most > least else fullest / max(1, busiest)
             group = Group(
                 index=len(groups),
                 model=model,
@@ -175,8 +181,8 @@ def read_nodes(snapshot: Snapshot) -> tuple[list[Group], list[Bin]]:
                 vendor=option.vendor if option is not None else ("" if where is None else where.vendor),
                 domain="" if where is None else where.failure_domain,
                 stoppable=not unknown and not snapshot.models[model].hold,
-                # Not yet serving first, then nodes that take no new work, then the emptiest node.
-                preference=0.5 * serving + 0.25 * open_nodes + 0.2 * fullest / max(1, busiest),
+                # Not yet serving first, then nodes that take no new work.
+                preference=0.5 * serving + 0.25 * open_nodes + 0.2 * last,
                 resident=resident,
                 stays=where is not None and not where.exact_nodes,
             )

@@ -147,6 +147,7 @@ class Replica:
     state: ReplicaState = ReplicaState.SERVING
     age_order: int = 0  # larger = younger; ties by id
     resident: bool = False  # younger than `stability.minResidence`: not moved for money
+    busy: float = 0.0  # requests in flight, for the order of stops among equals; 0 on all of a model's = nobody has counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec,
                     state=item.state,
                     age_order=order,
                     resident=not view.surplus and _young(item.pod, now, stay_s),
+                    busy=_busy(view, item),
                 )
             )
         models.append(replace(model(view), tenant=tenants.get(view.state.namespace, "")))
@@ -181,6 +182,12 @@ def build(views: Mapping[str, ModelView], fleet: Fleet, policy: FleetPolicySpec,
         replicas=tuple(sorted(replicas, key=lambda replica: replica.id)),
         policy=_policy(policy),
     )
+
+
+def _busy(view: ModelView, item: Standing) -> float:
+    """Requests in flight as of the decision to shrink; one that was not read then may have more than all others."""
+    counted = dict(view.force.busy) if view.force is not None else {}
+    return counted.get(item.pod.uid, max(counted.values()) + 1.0) if counted else 0.0
 
 
 def _young(pod: PodState, now: str | None, stay_s: float) -> bool:

@@ -105,7 +105,12 @@ def _standing(inputs: Inputs, short: Mapping[str, int], wanted: Counter[Place]) 
             wanted[(place_of(inputs, view, item), node_of(item.pod))] -= 1
         seen = (item for item in standings(view) if item.pod.uid in shown)
         found.extend((shown[item.pod.uid], (place_of(inputs, view, item), node_of(item.pod))) for item in seen)
-    return sorted(found, key=lambda pair: (_OLDEST_STATE_FIRST.get(pair[0].state, 3), pair[0].model, pair[0].age_order, pair[0].id))
+    return sorted(found, key=lambda pair: _best(pair[0]))
+
+
+def _best(replica: Replica) -> tuple[int, str, float, int, str]:
+    """Of equals the one with most requests in flight stays, then the oldest: as the placer chooses."""
+    return _OLDEST_STATE_FIRST.get(replica.state, 3), replica.model, -replica.busy, replica.age_order, replica.id
 
 
 def _starts(inputs: Inputs, wanted: Mapping[Place, int]) -> list[Start] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from autoscaling.memory import Memory
 from autoscaling.season import Season
@@ -26,6 +27,7 @@ KNOWN = (MetricState.VALUE, MetricState.ZERO, MetricState.PARTIAL)
 OBSTACLES = (Why.EVENT_BUDGET, Why.CONSOLIDATION, Why.TOO_FEW_FRESH, Why.LOADING, Why.UNKNOWN_STOCK)
 _NEWS = frozenset(str(why) for why in (*OBSTACLES, Why.UNKNOWN_LOAD, Why.FALLBACK, Why.MAXIMUM))
 _START_BAND = 0.1
+NOBODY: Mapping[str, float] = MappingProxyType({})
 _CACHE_BAND = 0.01
 
 
@@ -115,16 +117,17 @@ class Board:
         wake: tuple[float | None, str] = (None, ""),
         stale: bool = False,
         second: bool = False,
+        busy: Mapping[str, float] = NOBODY,
     ) -> bool:
         """Takes up one decision; True if the cycle has to know. `starts`, `wake`: as the look had them; `stale`: some replica
-        was read once; `second`: some reading is of Prometheus."""
+        was read once; `second`: some reading is of Prometheus; `busy`: requests in flight by pod uid."""
         entry = self.entries[key]
         memory = decision.memory
         assert isinstance(memory, Memory)
         entry.memory, entry.latest = memory, decision.demand
         entry.changed = entry.changed or decision.learned_changed
         entry.exhausted = stuck.merged(entry.exhausted, (), now)
-        force = _force(entry, decision.demand, now, tuple(starts), wake, stale, second)
+        force = _force(entry, decision.demand, now, tuple(starts), wake, stale, second, busy)
         if force == entry.force:
             return False
         entry.force, self._shown = force, None
@@ -139,6 +142,7 @@ def _force(
     wake: tuple[float | None, str],
     stale: bool,
     second: bool,
+    busy: Mapping[str, float],
 ) -> Force:
     before = entry.force
     at = stamp(now)
@@ -159,6 +163,7 @@ def _force(
         exhausted=entry.exhausted,
         starts=shown,
         cache=tuple(sorted(entry.cache.items())),
+        busy=before.busy if before is not None and not moved else tuple(sorted(busy.items())) if found.direction is Direction.DOWN else (),
         wake_s=before.wake_s if before is not None and _near(before.wake_s, wake[0]) else wake[0],
         wake_fault=before.wake_fault if before is not None and before.wake_fault and wake[1] else wake[1],
         conflict=entry.conflict,

@@ -54,6 +54,7 @@ class Force:
     exhausted: tuple[Exhausted, ...] = ()
     starts: tuple[tuple[str, float], ...] = ()  # option -> P90 of its cold start with the entry check, s
     cache: tuple[tuple[str, float], ...] = ()  # option -> tokens of KV cache of one replica, as its engine says; options that ran only
+    busy: tuple[tuple[str, float], ...] = ()  # pod uid -> requests in flight when it was decided to shrink: who leaves first
     wake_s: float | None = None  # P90 of the quickest option: what a request at zero waits for
     wake_fault: str = ""  # why scale to zero is refused: it takes longer than `maxWakeSeconds`
     conflict: str = ""  # who else writes the sizes of the children; while it is set nothing is scaled

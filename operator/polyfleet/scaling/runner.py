@@ -15,7 +15,7 @@ from autoscaling import season as seasons
 from autoscaling import seasonal
 from autoscaling.decide import decide
 from autoscaling.memory import Memory, MemoryFault, learned, restore, worth_writing
-from autoscaling.types import Decision, Look
+from autoscaling.types import Decision, Look, ReplicaState
 from placement.types import Plan
 from polyfleet.errors import ApiError, Fenced
 from polyfleet.inputs import Inputs, ModelView
@@ -138,7 +138,10 @@ class Autoscaler:
             for row in job.look.replicas:
                 found.cached(row.option, row.sample.kv_capacity if row.sample is not None else None)
             stale, second = _newest(job.look) is not None, any(r.id in readings.second for r in job.look.replicas)
-            news = self.board.tell(job.key, decision, now, starts=job.starts, wake=job.wake, stale=stale, second=second) or news
+            told = self.board.tell(
+                job.key, decision, now, starts=job.starts, wake=job.wake, stale=stale, second=second, busy=_busy(job.look)
+            )
+            news = told or news
             _remember(found, job, decision)
             self.series.decided(job.view.state.namespace, job.view.state.name, decision.demand, _newest(job.look))
         self.series.keep({(view.state.namespace, view.state.name) for view in views})
@@ -257,6 +260,12 @@ def _take(entry: Entry, found: Learned, now: float, key: str) -> None:
 def _memory(stored: Mapping[str, object]) -> Mapping[str, object]:
     found = stored.get("memory")
     return found if isinstance(found, Mapping) else {}
+
+
+def _busy(seen: Look) -> dict[str, float]:
+    """Requests in flight of the replicas that were read just now."""
+    found = [(r.id, r.sample) for r in seen.replicas if r.state is ReplicaState.READY and not r.failed and r.sample is not None]
+    return {uid: inside for uid, sample in found if (inside := sample.inside) is not None and seen.now - sample.at <= 2.0 * TICK_S}
 
 
 def _newest(seen: Look) -> float | None:
