@@ -150,8 +150,10 @@ def _workloads(inputs: Inputs, plan: Plan, view: ModelView, planned: int, servin
     tried = {item.pod.uid for item in accuracy.candidates(view)}
     if serving >= view.target:
         return pods.judge(view.children, planned, forbidden, tried)
+    late = [start.after for start in plan.starts if start.model == view.key and start.after]
+    behind = pods.Behind(len(late), len({uid for after in late for uid in after}))
     coming = view.key in inputs.trials and not tried and placed.candidate_short(plan, view) is None
-    return pods.judge(view.children, planned + len(tried) + coming, forbidden)
+    return pods.judge(view.children, planned + len(tried) + coming, forbidden, behind=behind)
 
 
 def _accepted(fault: Fault | None, view: ModelView) -> Judged:

@@ -38,20 +38,39 @@ class Finding:
     text: str
 
 
-def judge(children: Sequence[Child], wanted: int, forbidden: Sequence[str] = (), apart: Collection[str] = ()) -> Judged:
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Planned starts whose devices somebody still holds, and how many pods are waited for."""
+
+    starts: int = 0
+    leaving: int = 0
+
+
+NOBODY = Behind()
+
+
+def judge(
+    children: Sequence[Child], wanted: int, forbidden: Sequence[str] = (), apart: Collection[str] = (), behind: Behind = NOBODY
+) -> Judged:
     """`wanted` replicas are planned; those that exist are looked at, those that do not exist yet are counted as loading.
 
     `forbidden` quotes the API server where it let us not write a child. `apart`: uids of pods that count as nothing, so that they do not
-    stand in for what is missing.
+    stand in for what is missing. `behind`: of what has no node yet, who waits for devices that others are leaving.
     """
     living = [pod for child in children for pod in child.live if pod.labels.get(naming.DRAINING) != "true" and pod.uid not in apart]
     up = sum(1 for pod in living if engine_up(pod))
     if up >= wanted:
         return Judged(ROW, TRUE, "Up" if wanted else "NoneWanted", "")
-    findings = [finding for pod in living if (finding := of_pod(pod)) is not None]
+    missing = max(0, wanted - len(living))
+    gated = [pod for pod in living if not pod.node and not node_of(pod)]
+    wait = min(behind.starts, len(gated) + missing)
+    still = {pod.uid for pod in gated[:wait]}
+    findings = [finding for pod in living if pod.uid not in still and (finding := of_pod(pod)) is not None]
+    if wait:
+        findings.append(Finding(PENDING_SCHEDULING, f"{wait} waiting for {behind.leaving} terminating"))
+    missing -= wait - len(still)
     findings += [finding for child in children for finding in _of_child(child)]
     findings += [Finding(ADMISSION_REJECTED, text) for text in forbidden]
-    missing = wanted - len(living)
     if missing > 0:
         findings.append(Finding(LOADING, f"{missing} being created"))
     for reason in ORDER:

@@ -159,19 +159,23 @@ class Cluster:
             self.pods[patch.name] = _patched(self.pods[patch.name], patch)
         for delete in actions.deletes:
             if delete.kind == "Pod":
-                self.pods.pop(delete.name, None)
+                self.remove(delete.name)
             else:
                 self.deployments.pop(delete.name, None)
         for manifest in b.applied(actions, "Deployment"):
             self.deployments[manifest["metadata"]["name"]] = b.child(manifest)
 
+    def remove(self, name: str) -> None:
+        """A pod is deleted; here it ends at once."""
+        self.pods.pop(name, None)
+
     def _controllers(self) -> None:
         for name, child in sorted(self.deployments.items()):
-            own = [pod for pod in self.pods.values() if self.owners[pod.name] == name]
+            own = [pod for pod in self.pods.values() if self.owners[pod.name] == name and not pod.deleting]
             # The ReplicaSet takes what is not bound first, then what is not ready, the cheapest first.
             order = sorted(own, key=lambda p: (bool(p.node), b_ready(p), int(p.annotations.get(naming.DELETION_COST, 0)), p.name))
             for pod in order[: max(0, len(own) - child.replicas)]:
-                del self.pods[pod.name]
+                self.remove(pod.name)
             for _ in range(child.replicas - len(own)):
                 self.made += 1
                 pod = b.replica(child, f"pod-{self.made:03}", created=self.now)
@@ -195,7 +199,10 @@ class Cluster:
             "ContainersReady": Condition("ContainersReady", "True" if up else "False"),
             "Ready": Condition("Ready", "True" if up and gate is not None and gate.status == "True" else "False"),
         }
-        return replace(running, labels=pod.labels, annotations=pod.annotations, conditions=conditions, containers=containers, ip="10.0.0.7")
+        return replace(
+            running, labels=pod.labels, annotations=pod.annotations, conditions=conditions, containers=containers, ip="10.0.0.7",
+            deleting=pod.deleting,
+        )  # fmt: skip
 
     def _check(self, checks: wanted.Wanted) -> None:
         for apply in checks.applies:
