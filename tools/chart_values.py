@@ -52,6 +52,25 @@ class Operator(Values):
     affinity: Open = {}
 
 
+class ActivatorLimits(Values):
+    requests: int = Field(default=1000, ge=1, le=100_000)
+    mebibytes: int = Field(default=256, ge=1, le=65_536)
+    modelRequests: int = Field(default=250, ge=1, le=100_000)
+    modelMebibytes: int = Field(default=64, ge=1, le=65_536)
+    bodyMebibytes: int = Field(default=16, ge=1, le=1024)
+
+
+class Activator(Values):
+    enabled: bool = Field(default=False, description="Models may go to zero; it holds their requests until a replica serves.")
+    replicas: int = Field(default=2, ge=1, le=10)
+    maxHoldSeconds: int = Field(default=900, ge=10, le=86_400)
+    limits: ActivatorLimits = ActivatorLimits()
+    resources: Open = {}
+    nodeSelector: dict[str, str] = {}
+    tolerations: list[Open] = []
+    affinity: Open = {}
+
+
 class Profiles(Values):
     builtin: list[Literal["nvidia", "huawei", "alibaba", "amd", "sandbox"]] = ["nvidia", "huawei", "alibaba", "amd"]
     extra: dict[str, str] = Field(default={}, description="File name to HardwareProfile, as a text block.")
@@ -83,6 +102,7 @@ class ChartValues(Values):
     image: Image = Image()
     crds: Crds = Crds()
     operator: Operator = Operator()
+    activator: Activator = Activator()
     profiles: Profiles = Profiles()
     prometheus: Prometheus = Prometheus()
     policy: FleetPolicySpec = Field(description="FleetPolicy.spec of the object named default.")

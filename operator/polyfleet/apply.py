@@ -167,7 +167,8 @@ class Applier:
             namespace, name = metadata.get("namespace", ""), metadata["name"]
             if not act.force or self._cache.find(kind, namespace, name) is None:
                 raise
-            answer = await self._client.merge_patch(BY_KIND[kind], name, {"spec": act.manifest.get("spec")}, namespace)
+            change = {"spec": act.manifest["spec"]} if "spec" in act.manifest else dict(compare.body(act.manifest))
+            answer = await self._client.merge_patch(BY_KIND[kind], name, change, namespace)
         self._expectations.wrote(kind, answer)
         self._applied[_manifest_key(act.manifest)] = _Applied(compare.digest(act.manifest), compare.digest(_answer_view(answer)))
         written.count(f"apply {kind}")
@@ -251,7 +252,7 @@ def _plain(value: Any) -> Any:
 def _answer_view(answer: Object) -> dict[str, Any]:
     metadata = answer.get("metadata") or {}
     view = {"labels": metadata.get("labels") or {}, "annotations": metadata.get("annotations") or {}}
-    return {"metadata": view, "spec": answer.get("spec") or {}}
+    return {"metadata": view, "spec": compare.body(answer)}
 
 
 def _key(kind: str, namespace: str, name: str) -> str:

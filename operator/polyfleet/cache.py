@@ -22,6 +22,7 @@ from polyfleet.resources import (
     BUDGETS,
     DEPLOYMENTS,
     DEVICE_CLASSES,
+    ENDPOINT_SLICES,
     FLEET_POLICIES,
     HARDWARE_PROFILES,
     HPAS,
@@ -36,7 +37,8 @@ from polyfleet.resources import (
     SERVICES,
     Resource,
 )
-from polyfleet.state import CustomState, Observed
+from polyfleet.state import CustomState, EndpointsState, Observed
+from polyfleet.wake import names, slices
 
 OURS = parse.DEPLOYMENT_LABEL
 POLICY_NAME = "default"
@@ -54,7 +56,11 @@ REQUIRED = frozenset(
 )  # fmt: skip
 
 
-def sources() -> tuple[Source[Any], ...]:
+def sources(home: str = "") -> tuple[Source[Any], ...]:
+    """`home`: the namespace of the activator, whose Service's slices count there only; "" = there is none."""
+    wake = Source(
+        "endpointslices", ENDPOINT_SLICES, partial(slices.parse, home=home), label_selector=names.ROLE, everywhere=True, optional=True
+    )
     children = (
         Source("replicasets", REPLICA_SETS, parse.replica_set, label_selector=OURS),
         Source("deployments", DEPLOYMENTS, parse.deployment, label_selector=OURS),
@@ -77,6 +83,7 @@ def sources() -> tuple[Source[Any], ...]:
         *dra,
         # Who else writes the sizes of our children. Without the right to see them only their edits are noticed.
         Source("horizontalpodautoscalers", HPAS, parse.scaler, optional=True),
+        *([wake] if home else []),
     )
 
 
@@ -92,12 +99,14 @@ class Cache:
         namespaces: tuple[str, ...] = (),
         timing: Timing | None = None,
         seed: int = 0,
+        home: str | None = None,
     ) -> None:
-        self._clock = clock
+        """`home`: where the activator is; "" = there is none, None = nobody asks."""
+        self._clock, self._home = clock, home
         self._pulse = asyncio.Event()
         self._reflectors: dict[str, list[Reflector[Any]]] = {}
         self._merged: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}  # what was read -> the same as one
-        for source in sources():
+        for source in sources(home or ""):
             # Pods and claims count for their devices wherever they are, so they are always read from the whole cluster.
             everywhere = not source.resource.namespaced or source.everywhere or not namespaces
             self._reflectors[source.name] = [
@@ -217,6 +226,12 @@ class Cache:
             known = self._merged[name] = (parts, merged(readers))
         return known[1]
 
+    def _endpoints(self) -> tuple[EndpointsState, ...] | None:
+        if self._home is None or ENDPOINT_SLICES.plural in self.unknown():
+            return None
+        found: tuple[EndpointsState, ...] = self._sorted(ENDPOINT_SLICES)
+        return found
+
     def observe(self) -> Observed:
         """Everything, as one frozen value; no waiting inside, so no half-seen change."""
         policies: tuple[CustomState, ...] = self._sorted(FLEET_POLICIES)
@@ -238,6 +253,7 @@ class Cache:
             device_classes=self._sorted(DEVICE_CLASSES),
             reports=self._sorted(ACCURACY_REPORTS),
             scalers=self._sorted(HPAS),
+            endpoints=self._endpoints(),
         )
 
 

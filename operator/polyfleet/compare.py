@@ -56,5 +56,12 @@ def wanted_view(manifest: Mapping[str, Any]) -> dict[str, Any]:
     metadata = manifest.get("metadata") or {}
     return {
         "metadata": {"labels": metadata.get("labels") or {}, "annotations": metadata.get("annotations") or {}},
-        "spec": manifest.get("spec") or {},
+        "spec": body(manifest),
     }
+
+
+def body(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an object says: its spec, or all there is where a kind has none."""
+    if "spec" in manifest:
+        return manifest["spec"] or {}
+    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata", "status")}

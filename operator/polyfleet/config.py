@@ -38,6 +38,7 @@ class Config:
     prometheus_url: str = ""  # second source of the load, for replicas that do not answer themselves; "": none
     prometheus_ca_file: Path | None = None  # None: the CAs of the image
     prometheus_token_file: Path | None = None
+    activator: bool = False  # one runs in `namespace`: models may go to zero
     identity: str = ""
 
 
@@ -62,6 +63,7 @@ def load(environ: Mapping[str, str]) -> Config:
         solver_memory_mib=int(number(environ, "POLYFLEET_SOLVER_MEMORY_MIB", base.solver_memory_mib, 0, 1 << 20, whole=True)),
         image=environ.get("POLYFLEET_IMAGE", "").strip(),
         **_prometheus(environ),
+        activator=_flag(environ, "POLYFLEET_ACTIVATOR", base.activator),
         identity=environ.get("POD_NAME") or socket.gethostname(),
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from placement.types import Plan
@@ -26,6 +27,7 @@ from polyfleet.serving import admit, drain, expel, hold_back, mark, refuse, with
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import report
+from polyfleet.wake import path
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ def _model(observed: Observed, inputs: Inputs, plan: Plan, view: ModelView, whol
     slots = () if kept else binding.slots(inputs, plan, view)
     decided = workloads.decide(inputs, plan, view, slots, kept=kept)
     _endpoint(observed, view, applies)
+    _door(view, applies, deletes)
     _deployments(observed, view, decided.sizes, applies, deletes)
     if not inputs.fleet.unknown:
         deletes.extend(_pods(view, decided))
@@ -149,10 +152,22 @@ def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None
         return
     owner = view.state
     name = naming.service_name(owner.name)
-    for things, make in ((observed.services, service.manifest), (observed.budgets, budget.manifest)):
+    woken = view.way is not None and (view.way.sleeps or not view.way.serves)
+    for things, make in ((observed.services, partial(service.manifest, woken=woken)), (observed.budgets, budget.manifest)):
         foreign = any(t.namespace == owner.namespace and t.name == name and t.owner_uid != owner.uid for t in things)
         if not foreign:
             applies.append(Apply(make(owner), "the model's endpoint"))
+
+
+def _door(view: ModelView, applies: list[Apply], deletes: list[Delete]) -> None:
+    """The slice by which the activator stands in the way, or is ready to. Before anybody drains: applies come first."""
+    if view.way is None or view.accepted is not None or view.failed:
+        return
+    manifest, held = path.manifest(view), view.way.held
+    if manifest is not None:
+        applies.append(Apply(manifest, "where requests wait while nothing serves"))
+    elif held is not None:
+        deletes.append(Delete("EndpointSlice", held.namespace, held.name, held.uid, None, "the model does not sleep any more"))
 
 
 def _deployments(observed: Observed, view: ModelView, sizes: Mapping[str, int], applies: list[Apply], deletes: list[Delete]) -> None:

@@ -18,6 +18,7 @@ from polyfleet.render.deployment import Rendered
 from polyfleet.resolve import Fault, Resolution
 from polyfleet.scaling.force import Force, Reference
 from polyfleet.state import CustomState, PodState
+from polyfleet.wake.path import UNKNOWN, Wake, Way
 
 if TYPE_CHECKING:
     from polyfleet.clearance.candidates import Trial
@@ -50,6 +51,7 @@ class ModelView:
     doomed: tuple[PodState, ...] = ()  # pinned, unbound, and the node can no longer take them; and those of `ended`
     ended: tuple[PodState, ...] = ()  # were promised a node whose devices did not come free within `preemption.reservationTimeout`
     force: Force | None = None  # what the autoscaler says of it
+    way: Way | None = None  # back from zero; None: it has nothing to do with it, or nothing is known
     conflict: str = ""  # who else writes the sizes of its children: it is held at what they write
     unit: Reference | None = None  # of its work, where it is scaled automatically
     bounds: tuple[int, int] | None = None  # lowest and highest size, where the placer chooses it; None: `target` is asked for
@@ -91,6 +93,7 @@ class Inputs:
     models: Mapping[str, ModelView] = field(default_factory=dict)
     profile_faults: tuple[ProfileFault, ...] = ()  # entries of profiles that planning leaves out, or uses and flags
     trials: Mapping[str, Trial] = field(default_factory=dict)  # candidates that are to start now, by model
+    wake: Wake = UNKNOWN
 
     def readable(self) -> list[tuple[CustomState, ModelDeploymentSpec]]:
         """Models whose volumes may be asked for the shape of the weights: somebody wants replicas of them. Sorted."""

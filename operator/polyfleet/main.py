@@ -43,6 +43,7 @@ from polyfleet.scaling.runner import Autoscaler, Poll
 from polyfleet.scaling.series import ScalingSeries
 from polyfleet.scaling.store import Store
 from polyfleet.solver_process import SolverProcess
+from polyfleet.wake.reader import Reader
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,14 @@ async def run(config: Config, environ: Mapping[str, str]) -> int:
         )
         client.fence = lease.fence
         queue = DirtyQueue(clock, idle=config.debounce_idle_s, longest=config.debounce_max_s)
-        cache = Cache(client, clock, changed=queue.mark, namespaces=config.watch_namespaces, timing=Timing(resync_s=config.resync_s))
+        cache = Cache(
+            client,
+            clock,
+            changed=queue.mark,
+            namespaces=config.watch_namespaces,
+            timing=Timing(resync_s=config.resync_s),
+            home=config.namespace if config.activator else "",
+        )
         health.ready = lambda: "" if cache.usable else "the cache is not synced"
 
         def scrape() -> bytes:
@@ -129,7 +137,9 @@ async def lead(
         stack.push_async_callback(counter.close)
         feed = Feed(Scraper(clock, sent=tally.of), tally, prometheus=second_source(config, tally))
         stack.push_async_callback(feed.close)
-        scaler = Autoscaler(time.time, queue.mark, Store(client), poll=polled(feed), series=ScalingSeries(metrics.registry))
+        door = Reader()
+        stack.push_async_callback(door.close)
+        scaler = Autoscaler(time.time, queue.mark, Store(client), poll=polled(feed, door), series=ScalingSeries(metrics.registry))
         cycle = Cycle(
             queue,
             cache,
@@ -159,12 +169,12 @@ async def lead(
             group.create_task(scaler.run(), name="autoscaler")
 
 
-def polled(feed: Feed) -> Poll:
-    """What the feed has, in the autoscaler's words."""
+def polled(feed: Feed, door: Reader) -> Poll:
+    """What the replicas and the activator say, in the autoscaler's words."""
 
     async def poll(inputs: Inputs, now: float) -> Readings:
-        latest = await feed.poll(inputs, now)
-        return Readings(latest.samples, latest.failed, second=latest.second)
+        latest, gateways = await asyncio.gather(feed.poll(inputs, now), door.poll(inputs, now))
+        return Readings(latest.samples, latest.failed, gateways, second=latest.second)
 
     return poll
 

@@ -42,6 +42,7 @@ from polyfleet.resolve import Fault, Resolution, resolve
 from polyfleet.scaling import conflicts, sizes, stuck, units
 from polyfleet.scaling import settings as scaling_settings
 from polyfleet.state import CustomState, Observed, PodState
+from polyfleet.wake import path
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ def prepare(
     today = date.fromisoformat(now[:10]) if now else None
     readers = volume_shape.readers(observed)
     evidence = of_model.evidence(observed, now)
+    wake = path.survey(observed.endpoints, [(item.state, item.spec) for item in objects.models])
     views = {
-        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())), today, readers, evidence)
+        parsed.key: _guarded(observed, objects, built, children, parsed, tuple(doomed.get(parsed.key, ())), today, readers, evidence, wake)
         for parsed in objects.models
         if not parsed.state.deleting
     }
@@ -83,7 +85,7 @@ def prepare(
     views = {key: replace(view, ended=ended) if (ended := _ended(view, now, timeout_s)) else view for key, view in views.items()}
     shown = snapshot.build(views, built, objects.policy, now)
     wanted = demand.demand(shown.models, (view.asked for view in views.values()))
-    inputs = Inputs(shown, wanted, objects, built, children, views, profiles.faults)
+    inputs = Inputs(shown, wanted, objects, built, children, views, profiles.faults, wake=wake)
     return inputs if now is None else _with_moves_left(inputs, stored.read(observed.plans), now)
 
 
@@ -150,10 +152,11 @@ def _guarded(
     today: date | None,
     readers: volume_shape.Readers,
     evidence: Evidence,
+    wake: path.Wake,
 ) -> ModelView:
     """A model on which this program itself fails is held and says so; the others go on."""
     try:
-        view = _view(observed, objects, built, children, parsed, doomed, today, readers, evidence)
+        view = _view(observed, objects, built, children, parsed, doomed, today, readers, evidence, wake)
         snapshot.model(view), snapshot.options(view)
     except Exception as error:
         log.exception("cannot decide on a model; it is held", extra={"model": parsed.key})
@@ -176,6 +179,7 @@ def _view(
     today: date | None,
     readers: volume_shape.Readers,
     evidence: Evidence,
+    wake: path.Wake,
 ) -> ModelView:
     state, spec = parsed.state, parsed.spec
     owned = children.of(parsed.key)
@@ -193,7 +197,7 @@ def _view(
     force = observed.scaling.get(parsed.key)
     conflict = conflicts.named(observed.scalers, owned) or (force.conflict if force is not None else "")
     hold = fault is not None or spec.paused or bool(conflict)
-    wanted = sizes.target(spec, state, owned, force)
+    wanted = sizes.target(spec, state, owned, force, least=1 if path.refused(wake, parsed.key, spec) else 0)
     view = ModelView(
         state=state,
         spec=spec,
@@ -209,6 +213,7 @@ def _view(
         force=force,
         conflict=conflict,
     )
+    view = replace(view, way=path.way(wake, state, spec, any(item.serving for item in snapshot.standings(view))))
     if spec.scaling is not None:
         view = replace(view, unit=units.reference(resolution.options, units.stated(spec), force.reference if force is not None else None))
     if view.accepted is None:

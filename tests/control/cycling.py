@@ -156,14 +156,20 @@ class Idle(Counter):
 
 @asynccontextmanager
 async def operator(
-    kubeconfig: Path, kubectl: Kubectl, *, writer: type[PlanWriter] = PlanWriter, folder: Path, scaler: Scaler | None = None
+    kubeconfig: Path,
+    kubectl: Kubectl,
+    *,
+    writer: type[PlanWriter] = PlanWriter,
+    folder: Path,
+    scaler: Scaler | None = None,
+    home: str | None = None,
 ) -> AsyncIterator[Turning]:
     """A freshly started operator: nothing in memory. Leaving it is a kill: nothing is said to the API server. `scaler` makes the
-    autoscaler, whose ticks the test makes."""
+    autoscaler, whose ticks the test makes; `home` is where the activator is."""
     writes: list[Write] = []
     clock = time.monotonic
     async with Client(await load_configuration({"KUBECONFIG": str(kubeconfig)}), on_write=lambda *what: writes.append(what)) as client:
-        cache = Cache(client, clock)
+        cache = Cache(client, clock, home=home)
         task = asyncio.create_task(cache.run())
         await cache.wait_synced()
         expectations = Expectations(cache, patience_s=30)

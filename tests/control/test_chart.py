@@ -23,6 +23,7 @@ MATRIX = {
         *("--set", "prometheus.url=https://p.monitoring.svc:9090", "--set", "prometheus.ca.configMap=p-ca"),
         *("--set", "prometheus.token.secret=p-token"),
     ],
+    "activator": ["--set", "activator.enabled=true"],
     "no CRDs": ["--set", "crds.install=false", "--set", "profiles.builtin={nvidia}"],
 }
 
@@ -51,19 +52,22 @@ def test_every_object_is_valid_for_the_api(extra: list[str]) -> None:
 
 
 @pytest.mark.parametrize("extra", MATRIX.values(), ids=MATRIX)
-def test_the_operator_pod_is_restricted(extra: list[str]) -> None:
-    """Pod Security "restricted" (Kubernetes' own list), a read-only root, and no token for anybody but the operator."""
+def test_pods_are_restricted(extra: list[str]) -> None:
+    """Pod Security "restricted" (Kubernetes' own list), a read-only root, and no token for anybody but who asks for it."""
     found = objects(*extra)
-    spec = of_kind(found, "Deployment")[0]["spec"]["template"]["spec"]
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in spec["containers"]:
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {"hostNetwork", "hostPID", "hostIPC"} & spec.keys() == set()
-    assert all("hostPath" not in volume for volume in spec["volumes"])
-    assert of_kind(found, "ServiceAccount")[0]["automountServiceAccountToken"] is False
+    for each in of_kind(found, "Deployment"):
+        spec = each["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert {"hostNetwork", "hostPID", "hostIPC"} & spec.keys() == set()
+        assert all("hostPath" not in volume for volume in spec.get("volumes", ()))
+    accounts = of_kind(found, "ServiceAccount")
+    assert len(accounts) == len(of_kind(found, "Deployment"))
+    assert not any(each["automountServiceAccountToken"] for each in accounts)
 
 
 @pytest.mark.parametrize("extra", MATRIX.values(), ids=MATRIX)
@@ -85,6 +89,31 @@ def test_watched_namespaces_narrow_the_rights_to_them() -> None:
     assert {v for rule in cluster_wide["rules"] if "pods" in rule["resources"] for v in rule["verbs"]} == {"list", "watch"}
     # Beside the operator only the golden sets of the fleet are read.
     assert {r["metadata"]["namespace"] for r in of_kind(found, "Role")} == {"llm", "default", "kube-system", "polyfleet"}
+
+
+def test_the_activator_may_list_endpointslices_and_nothing_else() -> None:
+    """It is off by default, and then the operator may not touch them either."""
+    off, on = objects(), objects(*MATRIX["activator"])
+    assert [each["metadata"]["name"] for each in of_kind(off, "Deployment")] == ["polyfleet"]
+    roles = {each["metadata"]["name"]: each["rules"] for each in of_kind(on, "ClusterRole")}
+    (only,) = roles["polyfleet-activator"]
+    assert only == {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
+    mine = [rule for rule in roles["polyfleet-operator"] if "endpointslices" in rule["resources"]]
+    assert sorted(verb for rule in mine for verb in rule["verbs"]) == ["create", "delete", "list", "patch", "watch"]
+    assert not [rule for role in of_kind(off, "ClusterRole") for rule in role["rules"] if "endpointslices" in rule["resources"]]
+
+
+def test_the_activator_waits_longer_at_its_end_than_it_promises() -> None:
+    found = objects(*MATRIX["activator"], "--set", "activator.maxHoldSeconds=300")
+    (pod,) = [each["spec"]["template"] for each in of_kind(found, "Deployment") if each["metadata"]["name"] == "polyfleet-activator"]
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 340
+    env = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
+    assert env["POLYFLEET_ACTIVATOR_HOLD"] == "300"
+    (service,) = of_kind(found, "Service")
+    assert service["metadata"]["labels"]["polyfleet.io/activator"] == "pods"
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    operator = next(each for each in of_kind(found, "Deployment") if each["metadata"]["name"] == "polyfleet")
+    assert {"name": "POLYFLEET_ACTIVATOR", "value": "true"} in operator["spec"]["template"]["spec"]["containers"][0]["env"]
 
 
 def test_a_digest_wins_over_the_tag_and_the_registry_goes_before() -> None:

@@ -12,6 +12,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{- define "polyfleet.activatorSelector" -}}
+app.kubernetes.io/name: polyfleet
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: activator
+{{- end -}}
+
 {{- define "polyfleet.image" -}}
 {{- $repo := .Values.image.repository -}}
 {{- if .Values.global.imageRegistry }}{{ $repo = printf "%s/%s" (trimSuffix "/" .Values.global.imageRegistry) $repo }}{{ end -}}
@@ -65,4 +71,9 @@ app.kubernetes.io/component: operator
 - apiGroups: [polyfleet.io]
   resources: [modeldeployments/status, accuracyreports/status]
   verbs: [patch]
+{{- if .Values.activator.enabled }}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [create, patch, delete]    # by which the activator stands in the way of a model at zero
+{{- end }}
 {{- end -}}

@@ -66,7 +66,7 @@ MODEL_ROWS: Final = (
     ModelCondition.ROUTE_READY,
 )
 
-ACCEPTED: Final = ("InvalidSpec", "PodTemplateInvalid", "UnknownProfile", "UnknownPool", "OverrideNotAllowed", "WakeTooSlow")
+ACCEPTED: Final = ("InvalidSpec", "PodTemplateInvalid", "UnknownProfile", "UnknownPool", "OverrideNotAllowed", "WakeTooSlow", "NoWakePath")
 PROFILES_RESOLVED: Final = (
     "NoMatchingProfile",
     "ModelShapeUnknown",

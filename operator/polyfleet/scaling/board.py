@@ -115,11 +115,12 @@ class Board:
         *,
         starts: Sequence[tuple[str, float]] = (),
         wake: tuple[float | None, str] = (None, ""),
+        slowest: float | None = None,
         stale: bool = False,
         second: bool = False,
         busy: Mapping[str, float] = NOBODY,
     ) -> bool:
-        """Takes up one decision; True if the cycle has to know. `starts`, `wake`: as the look had them; `stale`: some replica
+        """Takes up one decision; True if the cycle has to know. `starts`, `wake`, `slowest`: as the look had them; `stale`: some replica
         was read once; `second`: some reading is of Prometheus; `busy`: requests in flight by pod uid."""
         entry = self.entries[key]
         memory = decision.memory
@@ -127,7 +128,7 @@ class Board:
         entry.memory, entry.latest = memory, decision.demand
         entry.changed = entry.changed or decision.learned_changed
         entry.exhausted = stuck.merged(entry.exhausted, (), now)
-        force = _force(entry, decision.demand, now, tuple(starts), wake, stale, second, busy)
+        force = _force(entry, decision.demand, now, tuple(starts), wake, slowest, stale, second, busy)
         if force == entry.force:
             return False
         entry.force, self._shown = force, None
@@ -140,6 +141,7 @@ def _force(
     now: float,
     starts: tuple[tuple[str, float], ...],
     wake: tuple[float | None, str],
+    slowest: float | None,
     stale: bool,
     second: bool,
     busy: Mapping[str, float],
@@ -165,6 +167,8 @@ def _force(
         cache=tuple(sorted(entry.cache.items())),
         busy=before.busy if before is not None and not moved else tuple(sorted(busy.items())) if found.direction is Direction.DOWN else (),
         wake_s=before.wake_s if before is not None and _near(before.wake_s, wake[0]) else wake[0],
+        slowest_s=before.slowest_s if before is not None and _near(before.slowest_s, slowest) else slowest,
+        awake=_awake(entry, found, now),
         wake_fault=before.wake_fault if before is not None and before.wake_fault and wake[1] else wake[1],
         conflict=entry.conflict,
     )
@@ -206,6 +210,14 @@ def _metrics(entry: Entry, found: Demand, now: float) -> tuple[MetricState | Non
 def _too_fast(entry: Entry, found: Demand, now: float) -> str:
     before = entry.force.too_fast if entry.force is not None else ""
     return found.too_fast if entry.lasted("too fast", bool(found.too_fast), bool(before), now) else before
+
+
+def _awake(entry: Entry, found: Demand, now: float) -> str:
+    """A reading that fails once is no news; the first decision is."""
+    before = entry.force
+    if before is None:
+        return found.awake
+    return found.awake if entry.lasted("awake", bool(found.awake), bool(before.awake), now) else before.awake
 
 
 def _shown_starts(before: tuple[tuple[str, float], ...], now: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:

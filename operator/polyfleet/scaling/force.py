@@ -56,5 +56,7 @@ class Force:
     cache: tuple[tuple[str, float], ...] = ()  # option -> tokens of KV cache of one replica, as its engine says; options that ran only
     busy: tuple[tuple[str, float], ...] = ()  # pod uid -> requests in flight when it was decided to shrink: who leaves first
     wake_s: float | None = None  # P90 of the quickest option: what a request at zero waits for
+    slowest_s: float | None = None  # P95 of the slowest option: for how long a request at zero must be held
+    awake: str = ""  # why a model that may sleep would not, whoever is there
     wake_fault: str = ""  # why scale to zero is refused: it takes longer than `maxWakeSeconds`
     conflict: str = ""  # who else writes the sizes of the children; while it is set nothing is scaled

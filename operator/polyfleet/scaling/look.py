@@ -41,8 +41,10 @@ def build(
     now: float,
     *,
     wake_fault: str = "",
+    slowest: float | None = None,
 ) -> Look:
-    """Of a model with `spec.scaling`. `starts`: (option, P90 of its cold start, s)."""
+    """Of a model with `spec.scaling`. `starts`: (option, P90 of its cold start, s); `slowest`: P95 of the slowest option; `wake_fault`:
+    why it may not sleep."""
     spec = view.spec
     assert spec is not None
     assert spec.scaling is not None
@@ -63,6 +65,7 @@ def build(
         start_s=tuple(sorted((option, took) for option, took in known.items() if option in startable)),
         stock_known=not inputs.fleet.unknown,
         smallest_stop=_smallest_stop(plan, view, replicas),
+        wake_s=slowest,
     )
 
 

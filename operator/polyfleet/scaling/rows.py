@@ -16,6 +16,7 @@ from polyfleet.scaling import sizes, spill, stuck, units
 from polyfleet.scaling.settings import TICK_S
 from polyfleet.snapshot import holders, standings
 from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten
+from polyfleet.wake import path
 
 METRICS, ACTIVE, DEGRADED = "MetricsAvailable", "ScalingActive", "Degraded"
 FALLBACK, STALE, MISSING = "MetricsFallback", "MetricsStale", "MetricsMissing"
@@ -38,7 +39,9 @@ def conditions(inputs: Inputs, plan: Plan, view: ModelView) -> list[Judged]:
 def wake_fault(view: ModelView) -> Fault | None:
     """Scale to zero is refused; the model goes on with one replica at least."""
     text = view.force.wake_fault if view.force is not None else ""
-    return Fault(WAKE_TOO_SLOW, text) if text else None
+    if text:
+        return Fault(WAKE_TOO_SLOW, text)
+    return Fault(path.NO_WAKE_PATH, why) if (why := path.awake(view)) else None
 
 
 def _metrics(view: ModelView) -> Judged:
@@ -147,9 +150,15 @@ def coming(view: ModelView) -> str:
 
 def _asleep(view: ModelView) -> str:
     force = view.force
-    if view.target or force is None or force.wake_s is None:
+    way, mode = view.way, view.spec.scaling.mode if view.spec is not None and view.spec.scaling is not None else ""
+    if view.target:
+        return f"it would not sleep: {force.awake}" if force is not None and force.awake and way is not None and not way.refused else ""
+    if mode != sizes.AUTO or view.spec is None or view.spec.suspend or force is None:
         return ""
-    return f"a request at zero waits about {force.wake_s:.0f} s for a replica"
+    wait = f"waits about {force.wake_s:.0f} s" if force.wake_s is not None else "waits until it serves; no start was measured yet"
+    if way is not None and not way.stands:
+        return f"asleep, and nobody holds requests now; a request {wait}" if way.held is not None else ""
+    return f"asleep; a POST to /v1/... wakes it and {wait}"
 
 
 def _exhausted(view: ModelView) -> str:

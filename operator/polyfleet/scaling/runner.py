@@ -25,11 +25,12 @@ from polyfleet.scaling.conflicts import Conflicts
 from polyfleet.scaling.look import NOTHING, Readings
 from polyfleet.scaling.series import ScalingSeries
 from polyfleet.scaling.settings import TICK_S, ZERO_TICK_S
-from polyfleet.scaling.starts import expected
+from polyfleet.scaling.starts import expected, slowest
 from polyfleet.scaling.starts import load as load_starts
 from polyfleet.scaling.store import Learned, Store
 from polyfleet.snapshot import standings
 from polyfleet.state import Observed
+from polyfleet.wake import path
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,15 @@ class Autoscaler:
                 found.cached(row.option, row.sample.kv_capacity if row.sample is not None else None)
             stale, second = _newest(job.look) is not None, any(r.id in readings.second for r in job.look.replicas)
             told = self.board.tell(
-                job.key, decision, now, starts=job.starts, wake=job.wake, stale=stale, second=second, busy=_busy(job.look)
+                job.key,
+                decision,
+                now,
+                starts=job.starts,
+                wake=job.wake,
+                slowest=job.slowest,
+                stale=stale,
+                second=second,
+                busy=_busy(job.look),
             )
             news = told or news
             _remember(found, job, decision)
@@ -172,8 +181,10 @@ class Autoscaler:
             return None  # not one option has a number: ProfilesResolved says what to do
         starts = expected(view, entry.starts)
         wake = look.wake(starts, view)
-        seen = look.build(inputs, plan, view, entry.unit, starts, readings, now, wake_fault=wake[1])
-        return _Job(view.key, view, entry.memory, seasonal.given(entry.season, seen), starts, wake)
+        longest = slowest(view, entry.starts)
+        fault = wake[1] or path.awake(view)
+        seen = look.build(inputs, plan, view, entry.unit, starts, readings, now, wake_fault=fault, slowest=longest)
+        return _Job(view.key, view, entry.memory, seasonal.given(entry.season, seen), starts, wake, longest)
 
     # ---- what survives a restart
 
@@ -222,6 +233,7 @@ class _Job:
     look: Look
     starts: tuple[tuple[str, float], ...]
     wake: tuple[float | None, str]
+    slowest: float | None
 
 
 def _scaled(view: ModelView) -> bool:

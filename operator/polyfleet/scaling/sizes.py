@@ -28,6 +28,7 @@ from polyfleet.scaling import units
 from polyfleet.scaling.force import Force
 from polyfleet.snapshot import Standing, holders, option_of, standings, unasked, verified
 from polyfleet.state import CustomState
+from polyfleet.wake import path
 
 AUTO, ADVISE, EXTERNAL = "Auto", "Advise", "External"
 _EPS = 1e-9
@@ -38,13 +39,13 @@ def automatic(spec: ModelDeploymentSpec | None) -> bool:
     return spec is not None and spec.scaling is not None and spec.scaling.mode == AUTO
 
 
-def bounds(spec: ModelDeploymentSpec, force: Force | None) -> tuple[int, int]:
+def bounds(spec: ModelDeploymentSpec, force: Force | None, least: int = 0) -> tuple[int, int]:
     """Lowest and highest size that count now: of the spec as it is at this moment, raised by what the decision knows (cron floors,
-    fallback). Where a wake takes longer than is allowed, the lowest is one."""
+    fallback). Where a wake takes longer than is allowed, the lowest is one. `least`: one where nobody would wake it."""
     scaling = spec.scaling
     assert scaling is not None
     high = scaling.max_replicas
-    low = min(scaling.min_replicas, high)
+    low = min(max(scaling.min_replicas, least), high)
     if force is not None:
         low = max(low, force.demand.min_replicas, 1 if force.wake_fault else 0)
     return min(low, high), high
@@ -58,14 +59,14 @@ def last(state: CustomState, owned: Sequence[Child]) -> int | None:
     return recorded_size(tuple(owned)) if owned else None
 
 
-def target(spec: ModelDeploymentSpec, state: CustomState, owned: Sequence[Child], force: Force | None) -> int:
-    """Replicas that the spec asks for before any plan is made."""
+def target(spec: ModelDeploymentSpec, state: CustomState, owned: Sequence[Child], force: Force | None, *, least: int = 0) -> int:
+    """Replicas that the spec asks for before any plan is made. `least`: as for `bounds`."""
     before = last(state, owned)
     if spec.scaling is None or spec.suspend or spec.scaling.mode == EXTERNAL:
         return demand.target(spec, before or 0)
     if spec.scaling.mode == ADVISE:
         return demand.target(spec, before if before is not None else recorded_size(tuple(owned)))
-    low, high = bounds(spec, force)
+    low, high = bounds(spec, force, least)
     if before is None or (before == 0 and state.status.get("desiredReplicas") is None):
         # Nobody has decided on it yet: an unknown load must not put a model to sleep.
         return min(max(low, 1), high)
@@ -77,7 +78,7 @@ def sized(view: ModelView) -> ModelView:
     spec, force = view.spec, view.force
     if spec is None or force is None or not automatic(spec) or spec.suspend or view.hold or not _carries(view):
         return view
-    low, high = bounds(spec, force)
+    low, high = bounds(spec, force, 1 if path.awake(view) or path.waits(view, len(_carrying(view))) else 0)
     found = force.demand
     if found.metrics is MetricState.UNKNOWN:
         low = max(low, min(view.target, high))  # what is lost meanwhile is replaced
@@ -160,7 +161,7 @@ def advised(view: ModelView) -> int:
     spec, force = view.spec, view.force
     if spec is None or spec.scaling is None or force is None:
         return view.target
-    low, high = bounds(spec, force)
+    low, high = bounds(spec, force, 1 if path.awake(view) else 0)
     found = force.demand
     size = max(low, _needed(view, found.work_per_s))
     if not found.may_shrink:

@@ -64,9 +64,12 @@ class Starts:
             del self.rows[min(self.rows)]
 
     def p90(self, option: str) -> float | None:
+        return self.rank(option, 0.9)
+
+    def rank(self, option: str, share: float) -> float | None:
         """Over both cache states, the slower counts: which node a replica gets is not known beforehand."""
         rows = [row for (name, _), row in self.rows.items() if name == option and row]
-        return max((nearest_rank(row, 0.9) for row in rows), default=None)
+        return max((nearest_rank(row, share) for row in rows), default=None)
 
     def dump(self) -> list[dict[str, Any]]:
         return [{"option": option, "cache": cache, "seconds": row} for (option, cache), row in sorted(self.rows.items())]
@@ -99,6 +102,12 @@ def expected(view: ModelView, starts: Starts) -> tuple[tuple[str, float], ...]:
         if took is not None:
             found[option.id] = took
     return tuple(sorted(found.items()))
+
+
+def slowest(view: ModelView, starts: Starts) -> float | None:
+    """P95 of the slowest option: a wake takes the cheapest that has room, which may be any. None = nothing is known of any."""
+    known = ((starts.rank(option.id, 0.95), listed_start(option)) for option in view.resolution.options)
+    return max((took for measured, listed in known if (took := measured if measured is not None else listed) is not None), default=None)
 
 
 def _admitted(item: Standing) -> float | None:

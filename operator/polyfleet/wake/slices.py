@@ -60,11 +60,11 @@ class Route:
         return f"{self.namespace}/{self.name}"
 
 
-def parse(raw: Raw) -> EndpointsState | None:
-    """A slice with the label; None for one whose role nobody knows."""
+def parse(raw: Raw, home: str = "") -> EndpointsState | None:
+    """A slice with the label; None for one whose role nobody knows. `home`: the only namespace where the activator's pods may be."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
-    if labels.get(ROLE) not in (PODS, HELD, SERVING):
+    if labels.get(ROLE) not in (PODS, HELD, SERVING) or (labels[ROLE] == PODS and home not in ("", metadata["namespace"])):
         return None
     return EndpointsState(
         namespace=metadata["namespace"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from polyfleet.activator.settings import load
 from polyfleet.api import FleetPolicySpec, ModelDeploymentSpec
 from polyfleet.clearance.sense import fault
 from polyfleet.clearance.settings import CORE, golden, settings
@@ -88,3 +89,14 @@ def test_overriding_a_verdict_is_a_right_of_its_own() -> None:
     assert "-accuracy-override" in one
     assert "aggregate-to" not in one
     assert "modeldeployments" not in one
+
+
+def test_the_activators_limits_are_those_of_its_program() -> None:
+    """As the chart's template hands them over."""
+    shipped = values(CHART / "values.yaml").activator
+    limits = shipped.limits
+    given = {"HOLD": shipped.maxHoldSeconds, "REQUESTS": limits.requests, "MIB": limits.mebibytes, "BODY_MIB": limits.bodyMebibytes}
+    given |= {"MODEL_REQUESTS": limits.modelRequests, "MODEL_MIB": limits.modelMebibytes}
+    template = (CHART / "templates/activator.yaml").read_text()
+    assert set(re.findall(r"POLYFLEET_ACTIVATOR_(\w+)", template)) == given.keys()
+    assert load({f"POLYFLEET_ACTIVATOR_{name}": str(value) for name, value in given.items()}) == load({})
