@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[str, str, bool]] = {
     "pods": ("/api/v1", "pods", True),
     "secrets": ("/api/v1", "secrets", True),
     "services": ("/api/v1", "services", True),
+    "endpointslices": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
     "accr": (_OWN, "accuracyreports", True),
     "mdep": (_OWN, "modeldeployments", True),
     "apool": (_OWN, "acceleratorpools", False),
