@@ -163,11 +163,12 @@ def _door(view: ModelView, applies: list[Apply], deletes: list[Delete]) -> None:
     """The slice by which the activator stands in the way, or is ready to. Before anybody drains: applies come first."""
     if view.way is None or view.accepted is not None or view.failed:
         return
-    manifest, held = path.manifest(view), view.way.held
+    manifest, gone = path.manifest(view), view.way.stray
     if manifest is not None:
         applies.append(Apply(manifest, "where requests wait while nothing serves"))
-    elif held is not None:
-        deletes.append(Delete("EndpointSlice", held.namespace, held.name, held.uid, None, "the model does not sleep any more"))
+    elif view.way.held is not None:
+        gone = (*gone, view.way.held)
+    deletes += [Delete("EndpointSlice", each.namespace, each.name, each.uid, None, "no request of the model waits there") for each in gone]
 
 
 def _deployments(observed: Observed, view: ModelView, sizes: Mapping[str, int], applies: list[Apply], deletes: list[Delete]) -> None:

@@ -45,6 +45,7 @@ class Wake:
     metrics_port: int = METRICS_PORT
     ports: Mapping[str, int] = field(default_factory=dict)  # by model
     held: Mapping[str, EndpointsState] = field(default_factory=dict)  # model -> its slice of ours
+    stray: Mapping[str, tuple[EndpointsState, ...]] = field(default_factory=dict)  # model -> slices from another address family
     serving: Mapping[tuple[str, str], bool] = field(default_factory=dict)  # (namespace, Service) -> whether a replica is in it
 
 
@@ -62,6 +63,7 @@ class Way:
     serves: bool  # a replica is in the Service
     stands: bool  # seen: the activator is in the way
     held: EndpointsState | None
+    stray: tuple[EndpointsState, ...] = ()
     refused: str = ""
 
 
@@ -74,11 +76,15 @@ def survey(found: tuple[EndpointsState, ...] | None, models: Iterable[tuple[Cust
     mine = [each for each in own if each.spec.get("addressType") == family]
     number = next((port for each in mine if (port := slices.port(each, "metrics")) is not None), METRICS_PORT)
     held: dict[str, EndpointsState] = {}
+    stray: dict[str, tuple[EndpointsState, ...]] = {}
     owners = {state.uid: state for state, _ in models}
     recorded: dict[str, int] = {}
     for each in sorted(found, key=lambda each: (each.created, each.uid)):
         owner = owners.get(each.owner_uid)
-        if slices.role(each) != HELD or owner is None or owner.namespace != each.namespace or each.name != slices.name(owner, family):
+        if slices.role(each) != HELD or owner is None or owner.namespace != each.namespace:
+            continue
+        if each.name != slices.name(owner, family):
+            stray[owner.key] = (*stray.get(owner.key, ()), each)
             continue
         held[owner.key] = each
         if (port := slices.port(each)) is not None:
@@ -97,6 +103,7 @@ def survey(found: tuple[EndpointsState, ...] | None, models: Iterable[tuple[Cust
         metrics_port=number,
         ports=ports.assign(keys, recorded),
         held=held,
+        stray=stray,
         serving=serving,
     )
 
@@ -111,8 +118,8 @@ def sleeps(spec: ModelDeploymentSpec | None) -> bool:
 def way(wake: Wake, state: CustomState, spec: ModelDeploymentSpec | None, serving: bool) -> Way | None:
     """None: nothing is known, or the model has nothing to do with it. `serving`: one of its pods is Ready, for as long as its Service's
     slices do not bear the label."""
-    held, may = wake.held.get(state.key), sleeps(spec)
-    if wake.installed is None or not (may or held is not None):
+    held, stray, may = wake.held.get(state.key), wake.stray.get(state.key, ()), sleeps(spec)
+    if wake.installed is None or not (may or held is not None or stray):
         return None
     port = wake.ports.get(state.key)
     in_service = wake.serving.get((state.namespace, naming.service_name(state.name)))
@@ -125,6 +132,7 @@ def way(wake: Wake, state: CustomState, spec: ModelDeploymentSpec | None, servin
         serves=serving if in_service is None else in_service,
         stands=bool(there & {item.address for item in wake.pods}),
         held=held,
+        stray=stray,
         refused=refused(wake, state.key, spec),
     )
 
@@ -151,15 +159,19 @@ def manifest(view: ModelView) -> dict[str, object] | None:
     found, spec = view.way, view.spec
     if found is None or found.port is None or spec is None or spec.suspend or (found.serves and not found.sleeps):
         return None
-    force = view.force
+    force, before = view.force, slices.route(found.held) if found.held is not None else None
+    if force is not None or before is None:
+        hold, wait = hold_s(force.slowest_s if force is not None else None), force.wake_s if force is not None else None
+    else:
+        hold, wait = before.hold_s, before.wake_s  # just started: what an earlier operator knew stands
     in_the_way = not found.serves or (found.sleeps and not found.refused and _asked(force))
     return slices.manifest(
         view.state,
         family=found.family,
         number=found.port,
         pods=found.pods if in_the_way else (),
-        hold_s=hold_s(force.slowest_s if force is not None else None),
-        wake_s=force.wake_s if force is not None else None,
+        hold_s=hold,
+        wake_s=wait,
         served=spec.model.name or view.state.name,
     )
 

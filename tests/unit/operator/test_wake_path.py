@@ -203,9 +203,9 @@ def test_where_nobody_looked_nothing_is_refused() -> None:
 def test_a_slice_of_another_owner_or_name_is_not_ours() -> None:
     old = stored(look(0, asleep(), activator(*PODS), replicas()))
     port = slices.port(old)
-    for other in (replace(old, owner_uid="somebody"), replace(old, name="m-mine"), replace(old, namespace="other")):
+    for other in (replace(old, owner_uid="somebody"), replace(old, namespace="other")):
         found = path.survey((activator(*PODS), other), [(scaled(SPEC), None)])
-        assert found.held == {}
+        assert (found.held, found.stray) == ({}, {})
     assert slices.port(path.survey((activator(*PODS), old), [(scaled(SPEC), None)]).held["llm/m"]) == port
 
 
@@ -221,6 +221,21 @@ def test_an_activator_of_two_families_is_reached_by_the_first() -> None:
     assert [each.address for each in path.survey((six, four), ()).pods] == ["10.9.0.1"]
     only = path.survey((six,), ())
     assert (only.family, [each.address for each in only.pods]) == ("IPv6", ["fd00::1"])
+
+
+def test_a_slice_of_the_other_family_goes_when_the_activator_changes_it() -> None:
+    six = activator("fd00::1", spec={"addressType": "IPv6", "endpoints": [{"addresses": ["fd00::1"]}], "ports": []})
+    old = stored(look(0, asleep(), six, replicas()))
+    assert old.name == "m-activator-ipv6"
+    done = look(0, asleep(), activator(*PODS), replicas(), old)
+    assert addresses(done) == list(PODS)
+    assert [act.name for act in done.actions.deletes if act.kind == "EndpointSlice"] == ["m-activator-ipv6"]
+
+
+def test_a_new_operator_lets_stand_what_the_last_one_knew() -> None:
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    notes = door(look(0, None, activator(*PODS), replicas(), old))["metadata"]["annotations"]  # type: ignore[index]
+    assert (notes["polyfleet.io/hold-seconds"], notes["polyfleet.io/wake-seconds"]) == ("180", "90")
 
 
 # ---- counters
