@@ -121,7 +121,7 @@ ACCURACY_VERIFIED: Final = (
     "Disabled",
 )
 ACCURACY_TRUE: Final = ("Equivalent", "SelfReference", "Overridden")
-ROUTE_READY: Final = ("NoGateway", "WeightsPending", "RouteNotAccepted")
+ROUTE_READY: Final = ("NoGateway", "WeightsPending", "RouteNotAccepted", "NoWakePath")
 
 # Reasons of a condition that is not True, by kind and type; for Degraded, of one that is True.
 MODEL_REASONS: Final[Mapping[ModelCondition, tuple[str, ...]]] = MappingProxyType(

@@ -127,7 +127,7 @@ def status(view: ModelView) -> dict[str, Any] | None:
     desired = (
         str(view.target if automatic else sizes.advised(view)) if view.force is not None or automatic else (before or {}).get("desired")
     )
-    text = "; ".join(part for part in (first, coming(view), _asleep(view), _exhausted(view)) if part)
+    text = "; ".join(part for part in (first, coming(view), asleep(view), _exhausted(view)) if part)
     return {"desired": desired, "direction": direction, "reason": shorten(text), "at": at}
 
 
@@ -148,17 +148,17 @@ def coming(view: ModelView) -> str:
     return f"{len(loading)} on {'its' if len(loading) == 1 else 'their'} way{when}"
 
 
-def _asleep(view: ModelView) -> str:
-    force = view.force
-    way, mode = view.way, view.spec.scaling.mode if view.spec is not None and view.spec.scaling is not None else ""
-    if view.target:
+def asleep(view: ModelView) -> str:
+    """Of a model at zero: what wakes it, and how long that takes; of one that is awake: why it would not sleep. "" = neither."""
+    way, force = view.way, view.force
+    if not path.asleep(view):
         return f"it would not sleep: {force.awake}" if force is not None and force.awake and way is not None and not way.refused else ""
-    if mode != sizes.AUTO or view.spec is None or view.spec.suspend or force is None:
-        return ""
-    wait = f"waits about {force.wake_s:.0f} s" if force.wake_s is not None else "waits until it serves; no start was measured yet"
-    if way is not None and not way.stands:
-        return f"asleep, and nobody holds requests now; a request {wait}" if way.held is not None else ""
-    return f"asleep; a POST to /v1/... wakes it and {wait}"
+    wake = f"about {force.wake_s:.0f} s" if force is not None and force.wake_s is not None else "until it serves; no start was measured yet"
+    if way is None:
+        return "asleep, and nobody can say who holds requests: EndpointSlices were not read (the operator's log says why)"
+    if not way.stands:
+        return f"asleep, and no pod of the activator is ready to hold requests; next: kubectl get pods -A -l {path.LABEL}"
+    return f"asleep; a POST to /v1/... wakes it and waits {wake}"
 
 
 def _exhausted(view: ModelView) -> str:

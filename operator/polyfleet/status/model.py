@@ -28,6 +28,7 @@ from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import accuracy, placed, pods, promotion, refused, rows
 from polyfleet.status.conditions import FALSE, TRUE, Judged, shorten, summary, write
+from polyfleet.wake import path
 
 SIZE_LIMIT = 60 * 1024  # of the status alone; the object's own limit of this project is 64 KiB
 MAX_PLACEMENTS, MAX_REJECTED, MAX_EFFECTIVE = 128, 128, 64
@@ -93,7 +94,8 @@ def reason(judged: Sequence[Judged]) -> str:
     """The column: why it is not Ready; of one that is, why the wanted revision does not serve."""
     found = {row.type: row for row in judged}
     held = [row for row in (found.get("Ready"), found.get(promotion.ROW)) if row is not None and row.status != TRUE]
-    return str(held[0].reason) if held else "Ready"
+    ready = found.get("Ready")
+    return str(held[0].reason) if held else ready.reason if ready is not None else "Ready"
 
 
 # ---- conditions
@@ -127,6 +129,8 @@ def conditions(
     told_rows = [row for row in found if row is not None]
     # A gate that only observes is told, and keeps nobody from being ready.
     ready = summary([row for row in told_rows if view.clearance.required or row is not checked], serving, view.target, "Ready")
+    if ready.status == TRUE and not serving and path.asleep(view):
+        ready = replace(ready, reason=path.ASLEEP, message=scaling_rows.asleep(view))
     available = Judged("Available", TRUE, "Serving") if serving else Judged("Available", FALSE, "NothingServes", "no replica serves")
     # The wanted revision is to serve also where it waits for its verdict.
     wanted = planned if view.key in told.waiting else view.target if accuracy.awaiting(view) else places
@@ -181,9 +185,13 @@ def _route(observed: Observed, view: ModelView, serving: int, planned: int) -> J
     mine = any(s.namespace == view.state.namespace and s.name == name and s.owner_uid == view.state.uid for s in observed.services)
     if not mine:
         return Judged("RouteReady", FALSE, "NoGateway", f"service {name} is being created")
+    if not serving and path.asleep(view):
+        held = view.way is not None and view.way.stands
+        return Judged("RouteReady", TRUE if held else FALSE, path.ASLEEP if held else path.NO_WAKE_PATH, scaling_rows.asleep(view))
     if not serving:
         why = "suspended: no replicas are wanted" if view.spec is not None and view.spec.suspend else "no replica serves yet"
-        return Judged("RouteReady", FALSE, "WeightsPending", why)
+        waits = "; requests wait at the activator" if view.way is not None and view.way.stands else ""
+        return Judged("RouteReady", FALSE, "WeightsPending", why + waits)
     if serving < planned:
         text = f"{planned - serving} of {planned} replicas take no traffic yet"
         return Judged("RouteReady", FALSE, "WeightsPending", ": ".join(part for part in (text, accuracy.held_back(view)) if part))

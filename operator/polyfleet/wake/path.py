@@ -23,7 +23,9 @@ from polyfleet.wake.slices import FAMILIES, Endpoint
 if TYPE_CHECKING:
     from polyfleet.inputs import ModelView
 
+ASLEEP = "Asleep"
 NO_WAKE_PATH = "NoWakePath"
+LABEL = "app.kubernetes.io/component=activator"
 ABSENT = (
     "nothing here holds the requests that come while a model is at zero, so one replica stays; install the activator:"
     " helm upgrade RELEASE CHART --reuse-values --set activator.enabled=true (docs/scale-to-zero.md), or set minReplicas to 1"
@@ -142,6 +144,11 @@ def refused(wake: Wake, key: str, spec: ModelDeploymentSpec | None) -> str:
     if wake.installed is None or not sleeps(spec):
         return ""
     return ABSENT if not wake.installed else FULL if key not in wake.ports else ""
+
+
+def asleep(view: ModelView) -> bool:
+    """Whether it is at zero and may be: by the spec, not suspended, not held, not refused."""
+    return view.target == 0 and not view.hold and sleeps(view.spec) and not awake(view)
 
 
 def awake(view: ModelView) -> str:

@@ -150,6 +150,39 @@ def test_a_hold_is_longer_than_nearly_every_start(slowest: float, hold: float) -
     assert path.hold_s(slowest) == hold
 
 
+# ---- what a person sees
+
+
+def test_a_sleeping_model_is_ready_and_says_what_wakes_it() -> None:
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    done = look(0, asleep(), activator(*PODS), replicas(), old)
+    words = "asleep; a POST to /v1/... wakes it and waits about 90 s"
+    assert condition(done, "Ready") == condition(done, "RouteReady") == ("True", "Asleep", words)
+    assert condition(done, "Available")[:2] == ("False", "NothingServes")
+    status = done.status("ModelDeployment", "m")
+    assert (status["summary"]["reason"], status["summary"]["replicas"]) == ("Asleep", "0/0")
+    assert status["autoscaler"]["reason"].endswith(words)
+
+
+def test_asleep_with_nobody_to_hold_requests_is_not_ready_and_says_where_to_look() -> None:
+    done = look(0, asleep(), activator(), replicas())
+    status, reason, text = condition(done, "Ready")
+    assert (status, reason) == ("False", "NoWakePath")
+    assert "kubectl get pods -A -l app.kubernetes.io/component=activator" in text
+    assert condition(look(0, asleep(), gone=True), "RouteReady")[:2] == ("False", "NoWakePath")
+
+
+def test_on_the_way_back_it_says_that_requests_wait() -> None:
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    done = look(0, awake(), activator(*PODS), replicas(), old)
+    assert condition(done, "RouteReady") == ("False", "WeightsPending", "no replica serves yet; requests wait at the activator")
+
+
+def test_one_that_would_not_sleep_says_why() -> None:
+    done = look(1, replace(awake(), awake="because"), activator(*PODS), replicas("10.1.0.1"))
+    assert done.status("ModelDeployment", "m")["autoscaler"]["reason"].endswith("; it would not sleep: because")
+
+
 # ---- no more
 
 
