@@ -177,10 +177,11 @@ def step(reading: Reading | None, replica: Replica, now: float, slack: float, be
     sample = cleaned(sample)
     gauges = (sample.waiting, sample.inside, sample.kv_used)
     base = old.sample if old is not None else None
-    if base is None and old is not None and old.sample is None and old.since >= 0.0 and replica.since > old.since:
+    if base is None and old is not None and old.sample is None and old.since >= 0.0 and replica.since > max(old.since, sample.at - STALE_S):
         # Seen before it served, so it starts at zero. What came to it is spread over a whole tick, as the rates of the others are: an
-        # empty replica takes all new requests for a while, which are no larger load for that.
-        base = replace(ZERO, at=min(max(replica.since, sample.at - STALE_S), sample.at - max(slack, 1.0)))
+        # empty replica takes all new requests for a while, which are no larger load for that. One that has served unread for longer than
+        # a reading lasts is as any other after an outage: its counter says nothing of now.
+        base = replace(ZERO, at=min(replica.since, sample.at - max(slack, 1.0)))
     if old is None or base is None or not believe:
         kept = Reading(replica.id, replica.since, sample, old.rates if old else None, old.rates_at if old else 0.0)
         return kept, Part(replica, _own(kept, now, own_s) if believe else None, False, *gauges)

@@ -21,8 +21,8 @@ from autoscaling import guard, trials
 from autoscaling.capacity import lowered, missing
 from autoscaling.memory import Memory, Need, moved, notable
 from autoscaling.need import Needed, needed
-from autoscaling.observe import Seen, observe
-from autoscaling.policy import AWAKE, CLEAR_S, GUARD_DECAY_S, GUARD_KAPPA, HOUR_S, RECOVERY_JUMP
+from autoscaling.observe import Seen, observe, request
+from autoscaling.policy import AWAKE, CLEAR_S, GUARD_DECAY_S, GUARD_HOT_S, GUARD_KAPPA, HOUR_S, RECOVERY_JUMP
 from autoscaling.safety import Bounds, blinded, bounds, no_way_back, threshold
 from autoscaling.shrink import Shrink, shrink
 from autoscaling.types import Decision, Demand, Direction, Look, ReplicaState, Why
@@ -65,9 +65,10 @@ def decide(memory: Memory | None, look: Look) -> Decision:
 
 
 def _watched(memory: Memory, seen: Seen) -> tuple[Memory, str]:
-    mix = memory.windows.mix
-    each = mix.work(seen.look.costs, seen.look.role, 1.0, None) or 0.0
-    state, wrong = guard.watch(memory.guard, seen.look, seen.measured, each)
+    each = request(memory.windows, seen.look)
+    # a burst that is over before a new replica serves is not answered with one
+    least_s = max(GUARD_HOT_S, seen.supply.horizon) if memory.verdict.calm else GUARD_HOT_S
+    state, wrong = guard.watch(memory.guard, seen.look, seen.measured, each, least_s)
     return replace(memory, guard=state), wrong
 
 

@@ -7,8 +7,10 @@ than c x d seconds of work is late. `smallest` finds the least c at which the la
     mean10       mean over the 10 minutes around the bin; of those before and after it too, where they are whole, and then the highest:
                  at a lasting step the mean around it lies half way, and either side would look like a burst
     floor = 0.6 (1 + 0.5 thin) x smallest(1 - p) (1 - thin)      thin = 1 / (1 + minutes seen): little knowledge asks for more
-            + 6 x 1.5 / (1.5 + minutes) x min(1, excess / mean) x excess      excess: `smallest` less the mean; a first burst is seldom the
-                                                                              largest. The constants are those of `policy`
+            + 6 x 1.5 / (1.5 + minutes) x min(1, excess / mean) x excess      excess: `smallest` less the mean, in full where the
+                                                                              variance is twice what chance explains, nothing where it is
+                                                                              all chance; a first burst is seldom the largest. The constants
+                                                                              are those of `policy`
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from autoscaling.policy import (
     FLOOR_MEAN_BINS,
     FLOOR_SCALE,
     FLOOR_STEPS,
+    SIZES,
     THIN_BURST,
     THIN_BURST_MINUTES,
     THIN_MINUTES,
@@ -111,8 +114,14 @@ def rescaled(bins: tuple[float, ...]) -> Array:
     return np.where(means > 0.0, past / np.where(means > 0.0, means, 1.0), 0.0) * level
 
 
-def backtest(bins: tuple[float, ...], ttft: float, percentile: float) -> float:
-    """The floor in work/s; 0 with nothing seen. Errors: none; `percentile` in percent."""
+def chance(mean: float, each: float) -> float:
+    """Variance of the work of a bin, (work/s)^2, if requests of `each` work came independently of one another: of a Poisson number of them,
+    n = mean x 10 s / each per bin, n x `SIZES` x each^2 / (10 s)^2. On one replica this alone is as large as a burst, and is none."""
+    return SIZES * each * mean / BIN_S
+
+
+def backtest(bins: tuple[float, ...], ttft: float, percentile: float, each: float = 0.0) -> float:
+    """The floor in work/s; 0 with nothing seen. Errors: none; `percentile` in percent. `each`: work of a mean request."""
     n = len(bins)
     if n == 0:
         return 0.0
@@ -123,6 +132,9 @@ def backtest(bins: tuple[float, ...], ttft: float, percentile: float) -> float:
     allowed = (1.0 - percentile / 100.0) * (1.0 - thin)
     least = smallest(past, weights, ttft, allowed)
     mean = float(past.mean())
-    excess = max(0.0, least - mean)
+    variance = float(past.var())
+    lucky = chance(mean, each)
+    bursty = min(1.0, max(0.0, variance / lucky - 1.0)) if lucky > 0.0 else 1.0
+    excess = bursty * max(0.0, least - mean)
     more = THIN_BURST * THIN_BURST_MINUTES / (THIN_BURST_MINUTES + minutes) * min(1.0, excess / mean) if mean > 0.0 else 0.0
     return FLOOR_SCALE * (1.0 + THIN_MORE * thin) * least + more * excess

@@ -35,8 +35,8 @@ def saturation(look: Look, measured: Measured, work_of_request: float) -> float 
     return total / weight if weight > 0.0 else None
 
 
-def watch(guard: Guard, look: Look, measured: Measured, work_of_request: float) -> tuple[Guard, str]:
-    """The next state, and what is wrong ("" = nothing)."""
+def watch(guard: Guard, look: Look, measured: Measured, work_of_request: float, least_s: float = GUARD_HOT_S) -> tuple[Guard, str]:
+    """The next state, and what is wrong ("" = nothing). `least_s`: how long it must last."""
     seconds = measured.seconds
     keep = exp(-seconds / GUARD_DECAY_S)
     seen, late = guard.seen * keep + measured.ttft.seen, guard.late * keep + measured.ttft.late
@@ -45,7 +45,7 @@ def watch(guard: Guard, look: Look, measured: Measured, work_of_request: float) 
     saturated = full is not None and full > GUARD_SATURATION
     tardy = measured.ttft.late > 0.0 and seen >= GUARD_SEEN and late > expected + GUARD_SIGMAS * sqrt(expected)
     after = Guard(guard.hot + seconds if saturated or tardy else 0.0, seen, late)
-    if after.hot < GUARD_HOT_S:
+    if after.hot < least_s:
         return after, ""
     if saturated:
         return after, f"saturation {full:.2f} for {after.hot:.0f} s"

@@ -1,7 +1,8 @@
 """The level of a load and its own volatility (§4.2b): what head-room is measured in.
 
     level   D  <- D + (1 - e^(-dt/180)) (x - D)
-    fast    F  <- F + (1 - e^(-dt/20)) (x - F);   |F - D| > 3.4 sigma_F: a step, D = F      sigma_F = sigma sqrt(a / (2 - a)), a of F
+    fast    F  <- F + (1 - e^(-dt/20)) (x - F);   |F - D| > 3.4 sigma_F: a step, D = F      sigma_F = sigma sqrt(a / (2 - a)), a of F;
+              the variance goes with the level then, as that of independent requests does: sigma^2 <- sigma^2 F / D
     noise   sigma^2 = EWMA over 1100 s of (x - M)^2, M the EWMA of x over 60 s; |x - M| is clipped at 4 sigma
 
 A measurement is an interval; x is the point of it that is nearest to what each mean says already, so an open interval changes nothing.
@@ -19,6 +20,7 @@ from autoscaling.policy import (
     CLIP_SIGMAS,
     FIRST_NOISE,
     FIRST_NOISE_S,
+    LEAST_NOISE,
     LEVEL_S,
     NOISE_MEAN_S,
     NOISE_S,
@@ -80,8 +82,20 @@ def follow(level: Level, low: float, high: float, seconds: float) -> tuple[Level
     after = Level(value, fast, mean, calm, spread, weight, level.first_sigma, level.age + seconds)
     stepped = abs(fast - value) > STEP_SIGMAS * after.sigma * sqrt(a / (2.0 - a)) and abs(fast - value) > 1e-9 * max(1.0, value)
     if stepped:
+        spread = _carried(spread, weight, value, fast, calm)
         after = Level(fast, fast, mean, calm, spread, weight, level.first_sigma, level.age + seconds)
     return after, stepped
+
+
+def _carried(spread: float, weight: float, value: float, fast: float, calm: float) -> float:
+    """The noise at a step from `value` to `fast`: upwards at most that of a load of the new level which nobody has seen, downwards at least
+    `LEAST_NOISE` of the slow level, so that a load which stops has not unlearned its noise when it is back."""
+    if value <= 0.0:
+        return spread
+    there = spread * fast / value
+    if fast > value:
+        return max(spread, min(there, weight * (FIRST_NOISE * fast) ** 2))
+    return min(spread, max(there, weight * (LEAST_NOISE * calm) ** 2))
 
 
 def _near(value: float, low: float, high: float) -> float:

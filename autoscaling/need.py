@@ -1,7 +1,8 @@
 """What the load needs: the band around the level, and everything that may only raise it.
 
     following   ask = D + 1.1 sigma, give = D + 2 sigma, both at least the floor by backtest
-    calm        ask = give = max(slow level, floor of long memory), where the trials found bursts that are faster than a cold start
+    calm        give = max(slow level, floor of long memory), where the trials found bursts that are faster than a cold start; ask: that
+                floor without its margin for bursts inside of a bin, so that a floor which creeps up is not run after
     FleetPolicy ask = D / rho, give = D / (0.92 rho), where a class states `utilization`; `burstQuantile` replaces the floor by backtest
     a metric with a target   ask = give = the level; what waits is not counted twice
 
@@ -17,7 +18,7 @@ import numpy as np
 from autoscaling.capacity import missing
 from autoscaling.memory import Memory
 from autoscaling.observe import Seen
-from autoscaling.policy import ASK_SIGMAS, BIN_S, CLEAR_S, FLOOR_HALF_LIFE_S, GIVE_SIGMAS, OLD_BAND, YOUNG_BINS
+from autoscaling.policy import ASK_SIGMAS, BIN_BURSTS, BIN_S, CLEAR_S, FLOOR_HALF_LIFE_S, GIVE_SIGMAS, OLD_BAND, YOUNG_BINS
 from autoscaling.types import MetricState, Why
 
 
@@ -61,19 +62,25 @@ def needed(memory: Memory, seen: Seen) -> Needed | None:
     band = (ask, give)
     following, calm = max(give, low), known.calm
     why = Why.STEP if seen.stepped else Why.NEED_ABOVE_CAPACITY
-    if memory.verdict.calm and not targeted and settings.burst_quantile is None and settings.utilization is None:
+    still = memory.verdict.calm and not targeted and settings.burst_quantile is None and settings.utilization is None
+    if still:
         low = max(memory.verdict.floor, memory.backtest[0]) if len(memory.bins.done) < YOUNG_BINS else memory.verdict.floor
         ask = give = known.calm
     if low > ask:
         why = Why.BURST_FLOOR
-    ask, give = max(ask, low), max(give, low)
+    ask, give = max(ask, low / BIN_BURSTS if still and len(memory.bins.done) >= YOUNG_BINS else low), max(give, low)
     burst = low
     if seen.look.season is not None and seen.look.season > low:
         low = seen.look.season
         if low > ask:
             why = Why.SEASON
         ask, give = max(ask, low), max(give, low)
-    extra = missing(seen.supply, load, seen.measured.backlog, CLEAR_S) if seen.measured.backlog and not targeted else 0.0
+    # where the load stands still a burst is over before a new replica serves: what waits then is cleared against what comes on average
+    extra = (
+        missing(seen.supply, known.calm if still else load, seen.measured.backlog, CLEAR_S)
+        if seen.measured.backlog and not targeted
+        else 0.0
+    )
     if extra > 0.0 and ask <= seen.supply.total < ask + extra:
         why = Why.BACKLOG
     return Needed(load, sigma, ask + extra, give + extra, low, extra, why, band, following, calm, burst)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 from autoscaling import capacity, floor, level, trials
 from autoscaling.capacity import Supply
 from autoscaling.memory import Memory
-from autoscaling.policy import BIN_S, DEFAULT_TTFT_S, FIRST_HORIZONS, FIRST_S, FLOOR_EVERY_S, FLOOR_YOUNG_BINS, WINDOW_S
-from autoscaling.types import Look, Replica
+from autoscaling.policy import (
+    BIN_S,
+    DEFAULT_TTFT_S,
+    FIRST_HORIZONS,
+    FIRST_S,
+    FLOOR_EVERY_S,
+    FLOOR_YOUNG_BINS,
+    VANISHED_S,
+    VANISHED_SIGMAS,
+    WINDOW_S,
+)
+from autoscaling.types import Look, MetricState, Replica
 from autoscaling.windows import Measured, Windows, measure
 
 
@@ -51,12 +62,39 @@ def observe(memory: Memory | None, look: Look) -> tuple[Memory, Seen]:
     window = window_of(look, supplied.horizon)
     stepped = False
     # What a frozen counter makes up for when it moves again came over minutes: as one tick's work it would be a step of the load.
-    if measured.known and not (memory.vanished and measured.low > 0.0):
-        memory, stepped = _learn(memory, look, measured, windows, supplied.horizon, window)
+    learnt = measured if measured.state is not MetricState.ZERO else _believed(memory, look, measured, clock)
+    if measured.known and learnt is not None and not (memory.vanished and measured.low > 0.0):
+        memory, stepped = _learn(memory, look, learnt, windows, supplied.horizon, window)
     memory = replace(memory, kappas=capacity.learn(memory.kappas, look, measured.parts, windows.mix, measured.seconds))
     set_to = look.settings.down_window_s
     first = set_to if set_to is not None else max(FIRST_S, FIRST_HORIZONS * supplied.horizon)
     return memory, Seen(look, ordered, supplied, measured, clock, stepped, stop, window, first)
+
+
+def vanishes(memory: Memory, look: Look) -> bool:
+    """Whether a zero that begins now comes out of the blue: neither the load's own noise nor the chance of few requests explains it. Frozen
+    counters and empty gauges look like that, too."""
+    if memory.level is None:
+        return False
+    calm = memory.level.calm
+    return calm > VANISHED_SIGMAS * max(memory.level.sigma, sqrt(floor.chance(calm, request(memory.windows, look))))
+
+
+def request(windows: Windows, look: Look) -> float:
+    """Work of a mean request as of late, reference work-seconds; 0 = not known."""
+    return windows.mix.work(look.costs, look.role, 1.0, None) or 0.0
+
+
+def _believed(memory: Memory, look: Look, measured: Measured, clock: float) -> Measured | None:
+    """What a zero teaches: nothing while it may be a frozen source (None), and all of it at once when it has lasted for long enough. Else
+    ten minutes of false zeros would make a burst of the load that is there again."""
+    out_of_the_blue = memory.vanished if memory.idle is not None else vanishes(memory, look)
+    if not out_of_the_blue or look.settings.down_window_s is not None:
+        return measured
+    idle = clock - (memory.idle if memory.idle is not None else clock)
+    if idle < VANISHED_S:
+        return None
+    return measured if idle - measured.seconds >= VANISHED_S else replace(measured, seconds=idle)
 
 
 def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, horizon: float, window: float) -> tuple[Memory, bool]:
@@ -76,7 +114,7 @@ def _learn(memory: Memory, look: Look, measured: Measured, windows: Windows, hor
         tried = trials.run(tried, bins.done[-1], memory.clock, horizon, window, ttft)
     backtest, verdict = memory.backtest, memory.verdict
     if memory.clock - backtest[1] >= (FLOOR_EVERY_S if len(bins.done) > FLOOR_YOUNG_BINS else 0.0) and bins.done:
-        backtest = (floor.backtest(bins.done, ttft, slo.percentile), memory.clock)
+        backtest = (floor.backtest(bins.done, ttft, slo.percentile, request(windows, look)), memory.clock)
         if tried.seconds > 0.0:
-            verdict = trials.verdict(tried, slo.percentile, verdict.calm)
+            verdict = trials.verdict(tried, slo.percentile, verdict.calm, request(windows, look))
     return replace(memory, level=known, bins=bins, trials=tried, backtest=backtest, verdict=verdict), stepped

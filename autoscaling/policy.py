@@ -23,6 +23,7 @@ STEP_SIGMAS = 3.4  # a step is a fast level that is so many of its own standard 
 NOISE_MEAN_S = 60.0  # the mean that the noise is measured against
 NOISE_S = 1100.0  # decay of the variance
 CLIP_SIGMAS = 4.0  # innovations beyond are clipped
+LEAST_NOISE = 0.05  # of the slow level: a step down leaves so much deviation at least (`conv×3` has 0.12)
 ASK_SIGMAS = 1.1  # grow when level + this > capacity
 GIVE_SIGMAS = 2.0  # to level + this; shrink when the highest of it within the window fits fewer (§4.2b had 2.1; measured: 1 % of the hours)
 
@@ -30,6 +31,7 @@ GIVE_SIGMAS = 2.0  # to level + this; shrink when the highest of it within the w
 DEFAULT_TTFT_S = 2.0  # stands in for a goal that is not set
 DEFAULT_COLD_START_S = 240.0  # of options never measured: the cap of the horizon (§4.2)
 WINDOW_S = 95.0  # scale-down window (§4.2b); 180 s or 1.5 horizons cost 2 to 4 % of the hours of `ramp5` and save no event
+PART = 0.5  # where it stands still, less than this of what the window will let go soon is not worth an event yet
 FIRST_S = 180.0  # the first window, and the one after an outage, is longer (§4.2): the longer of this and
 FIRST_HORIZONS = 1.5  # so many horizons
 
@@ -58,9 +60,15 @@ TRIAL_STEP = 1.08  # ratio of the grid: a floor is interpolated between values 8
 TRIAL_GRID = 128  # up to 4,400 work/s
 TRIAL_HALF_LIFE_S = 3.0 * 3600.0  # "long memory": hours, so that a burst pattern outlives a quiet hour
 TRIAL_MARGIN = 1.15  # the other family must be cheaper by this: at less, `conv×3` changed over and back and cost the same
-BURSTY = 0.5  # only loads whose 10-s work varies by more than this over its mean may stand still: a steady one is served alike by both, and
-BURSTY_STAYS = 0.35  # is then caught by its next trend (`conv×3` 0.22, `ramp5` 0.6 with its ramp, `code×1` 1.7)
-BIN_BURSTS = 1.15  # on that floor, for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins
+BURSTY = 0.5  # only loads whose 10-s work varies by more than this over its mean, and more than chance explains, may stand still: a steady
+BURSTY_STAYS = (
+    0.35  # one is served alike by both, and then caught by its next trend (`conv×3` 0.2, `ramp5` 0.6 with its ramp, `code×1` 1.7)
+)
+SIZES = 2.0  # mean square over squared mean of the work of a request, as of exponential ones (`conv×3` 1.4, `ramp5` 1.5, `code×1` 1.9)
+BIN_BURSTS = (
+    1.15  # on that floor, for bursts inside of a bin: `code×1` needs 8.3 by 1-s bins and 7.6 by 10-s bins; it is the band, too: the
+)
+# floor is asked for when it exceeds what runs without this (measured: 0.17 h of `code×1`, and two events)
 YOUNG_BINS = 30  # so long the floor by backtest counts beside the one by trials, which has seen too little
 
 # --- capacity, backlog, guard (§4.1, §4.2) ----------------------------------------------------------------------------------------------

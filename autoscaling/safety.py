@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autoscaling.memory import Blind, Memory
-from autoscaling.observe import Seen
-from autoscaling.policy import FAILURES, IDLE_HORIZONS, IDLE_LEAST_S, PATH_FRESH_S, VANISHED_SIGMAS
+from autoscaling.observe import Seen, vanishes
+from autoscaling.policy import FAILURES, IDLE_HORIZONS, IDLE_LEAST_S, PATH_FRESH_S
 from autoscaling.types import CronFloor, MetricState, Why
 
 
@@ -38,7 +38,7 @@ def blinded(memory: Memory, seen: Seen) -> Memory:
             return replace(memory, blind=replace(blind, polls=blind.polls + 1), idle=None)
         return replace(memory, idle=None)
     idle = (memory.idle if memory.idle is not None else seen.clock) if measured.state is MetricState.ZERO else None
-    vanished = idle is not None and (memory.vanished if memory.idle is not None else _vanished(memory))
+    vanished = idle is not None and (memory.vanished if memory.idle is not None else vanishes(memory, seen.look))
     back = memory.vanished and idle is None  # as after an outage
     memory = replace(memory, idle=idle, vanished=vanished, recovering=(seen.clock, seen.supply.total) if back else memory.recovering)
     if memory.blind is not None:
@@ -47,11 +47,6 @@ def blinded(memory: Memory, seen: Seen) -> Memory:
     if memory.recovering is not None and seen.clock - memory.recovering[0] >= seen.first:
         memory = replace(memory, recovering=None)
     return memory
-
-
-def _vanished(memory: Memory) -> bool:
-    """Whether a zero that begins now comes out of the blue. Frozen counters and empty gauges look like that, too."""
-    return memory.level is not None and memory.level.calm > VANISHED_SIGMAS * memory.level.sigma
 
 
 def threshold(seen: Seen) -> int:

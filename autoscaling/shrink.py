@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from autoscaling.memory import Memory
 from autoscaling.need import Needed
 from autoscaling.observe import Seen
-from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL, VANISHED_S
+from autoscaling.policy import CLEAR_S, FRESH_SHARE, GUARD_SEEN, KV_FULL, PART, VANISHED_S
 from autoscaling.safety import Bounds, stays
 from autoscaling.types import Why
 
@@ -52,6 +52,8 @@ def shrink(memory: Memory, seen: Seen, limits: Bounds, need: Needed, wrong: str,
     limit = settings.down_events_per_hour
     if limit is not None and len(memory.downs) >= limit:
         return Shrink(Why.EVENT_BUDGET, f"{len(memory.downs)} times down within the hour, {limit} are allowed")
+    if memory.verdict.calm and highest > need.give + seen.stop and base - highest < PART * (base - need.give):
+        return Shrink(Why.WINDOW, f"{highest:.3g} within the last {seen.window:.0f} s; more will fit when it is over")
     if limit is not None and highest > need.give + seen.stop and base - highest < seen.stop * limit / (limit - len(memory.downs)):
         # the window empties and more will fit soon: the fewer events are left, the more each must bring
         return Shrink(Why.EVENT_BUDGET, f"{base - highest:.3g} work/s are too little for one of {limit - len(memory.downs)} events left")

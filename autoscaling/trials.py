@@ -9,7 +9,8 @@ family asked for one cold start ago (the highest of a window, as the real one ho
 
 Late work and mean capacity of every (family, c) are decayed sums with a half-life of hours; nothing is rescaled. The cheapest c of each
 family that met the goal on this memory is its answer, and the calm family is taken where its answer is cheaper: then bursts are faster than
-a cold start, and the floor comes from long memory. The measured cold start decides, not a setting: with a short one following wins.
+a cold start, and the floor comes from long memory. The measured cold start decides, not a setting: with a short one following wins. Only a
+load that varies by more than the chance of independent requests explains may stand still.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from math import exp, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from autoscaling.floor import chance
 from autoscaling.policy import (
     BIN_BURSTS,
     BIN_S,
@@ -104,8 +106,9 @@ def run(trials: Trials, arrivals: float, clock: float, horizon: float, window: f
     )
 
 
-def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
-    """The cheapest answer of each family; `before` is whether the calm one was taken last, which it stays within a margin."""
+def verdict(trials: Trials, percentile: float, before: bool, each: float = 0.0) -> Verdict:
+    """The cheapest answer of each family; `before` is whether the calm one was taken last, which it stays within a margin. `each`: work
+    of a mean request, which says how much of the variation is chance."""
     if trials.work <= 0.0 or trials.seconds <= 0.0:
         return Verdict()
     minutes = trials.seconds / 60.0
@@ -117,7 +120,7 @@ def verdict(trials: Trials, percentile: float, before: bool) -> Verdict:
     floor_1, cost_1 = _least(share[1], cost[1], allowed)
     margin = TRIAL_MARGIN if not before else 1.0 / TRIAL_MARGIN
     mean = trials.work / trials.seconds
-    variation = sqrt(max(0.0, trials.square / trials.seconds - mean * mean)) / mean
+    variation = sqrt(max(0.0, trials.square / trials.seconds - mean * mean - chance(mean, each))) / mean
     bursty = floor_1 > mean and variation > (BURSTY_STAYS if before else BURSTY)
     floor_1 *= BIN_BURSTS  # the same for every load, so that more load never asks for less
     return Verdict(floor_1, bursty and cost_1 * margin < cost_0, cost_0, cost_1)

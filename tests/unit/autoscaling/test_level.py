@@ -49,8 +49,32 @@ def test_a_step_is_3_4_deviations_of_the_fast_level() -> None:
 
 def test_the_noise_is_clipped_at_four_deviations() -> None:
     known = replace(OLD, spread=1.0, weight=1.0)
-    after, _ = level.follow(known, 1000.0, 1000.0, 10.0)
+    after, stepped = level.follow(known, 14.8, 14.8, 10.0)
+    assert not stepped
     assert after.spread == pytest.approx(1.0 + (1.0 - exp(-10.0 / 1100.0)) * 15.0)
+
+
+def test_the_variance_goes_with_the_level_at_a_step() -> None:
+    """As that of independent requests does. One tick of 50: D drifts to 10 + 0.054 x 40 = 12.2, the fast level is 10 + 0.393 x 40 = 25.7,
+    a step, and the variance is 25.7 / 12.2 times what it was. One tick of 0 is a step to 6.07 from 9.46."""
+    for to in (50.0, 0.0):
+        known = replace(OLD, spread=1.0, weight=1.0)
+        after, stepped = level.follow(known, to, to, 10.0)
+        assert stepped
+        drifted = 10.0 + (1.0 - exp(-10.0 / 180.0)) * (to - 10.0)
+        fast = 10.0 + (1.0 - exp(-0.5)) * (to - 10.0)
+        assert after.level == pytest.approx(fast)
+        clipped = 1.0 + (1.0 - exp(-10.0 / 1100.0)) * 15.0
+        assert after.spread == pytest.approx(clipped * fast / drifted)
+
+
+def test_a_load_that_stops_has_not_unlearned_its_noise() -> None:
+    """Steps down to nothing leave a deviation of 5 % of the slow level, which after a minute is 10 e^(-60/300) = 8.2 still."""
+    known = replace(OLD, spread=1.0, weight=1.0)
+    for _ in range(6):
+        known, _ = level.follow(known, 0.0, 0.0, 10.0)
+    assert known.level < 2.0
+    assert known.sigma >= 0.05 * 8.1
 
 
 def test_an_open_interval_neither_lowers_nor_teaches() -> None:
