@@ -154,7 +154,7 @@ async def lead(
             counter=counter,
             scaler=scaler,
             image=config.image,
-            namespace=config.lease_namespace,
+            namespace=config.namespace,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(lease.keep(), name="lease")
