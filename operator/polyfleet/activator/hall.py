@@ -48,7 +48,7 @@ class Place:
         return ""
 
     def called(self) -> None:
-        """It waits no longer; its body is still here."""
+        """It waits no longer; its body is still here, and counts until it leaves."""
         if self.waits:
             self.waits = False
             self.queue.waiting -= 1

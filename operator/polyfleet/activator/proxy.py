@@ -15,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
@@ -204,11 +205,15 @@ class Proxy:
         self.hall.passing += 1
         try:
             asked = self._open().request(
-                request.method, url, headers=headers, data=body or None, skip_auto_headers=skip, allow_redirects=False
+                request.method,
+                url,
+                headers=headers,
+                data=body or None,
+                skip_auto_headers=skip,
+                allow_redirects=False,
+                trace_request_ctx=place,
             )
             async with asked as answer:
-                if place is not None:
-                    place.leave()
                 return await _stream(request, answer)
         finally:
             self.hall.passing -= 1
@@ -226,8 +231,21 @@ class Proxy:
                 auto_decompress=False,
                 trust_env=False,
                 requote_redirect_url=False,
+                trace_configs=[_traced()],
             )
         return self._session
+
+
+def _traced() -> aiohttp.TraceConfig:
+    """A request waits until a replica has taken its connection, and not until the answer begins, which may be its end."""
+
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionCreateEndParams) -> None:
+        if isinstance(context.trace_request_ctx, Place):
+            context.trace_request_ctx.called()
+
+    found = aiohttp.TraceConfig()
+    found.on_connection_create_end.append(connected)
+    return found
 
 
 async def _stream(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:

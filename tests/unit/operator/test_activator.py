@@ -391,6 +391,7 @@ def test_two_replicas_share_what_waited() -> None:
             one, two = await s.replica(slow), await s.replica(slow)
             await s.serve(one, two)
             await s.until(lambda: len(seen) == 6)
+            assert (s.queue.waiting, s.queue.held_bytes) == (0, 12)  # they are on their way; their bodies are still here
             go.set()
             assert [(await each)[0] for each in asked] == [200] * 6
             assert sorted(seen) == sorted([one] * 3 + [two] * 3)
