@@ -21,7 +21,7 @@ _SERVED = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
 class Rates(NamedTuple):
     """Per second, over one interval. None = the engine does not say."""
 
-    requests: float  # that arrived
+    requests: float | None  # that arrived
     prompt: float | None  # prompt tokens processed
     output: float | None  # tokens generated
     finished: float | None
@@ -29,6 +29,11 @@ class Rates(NamedTuple):
     waiting: float  # growth of the requests that wait
     cached: float
     queried: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether nobody came. An engine that counts no requests says so by its tokens."""
+        return self.requests == 0.0 if self.requests is not None else self.prompt == 0.0 and self.output == 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +121,19 @@ def _ended(sample: Sample) -> float | None:
     return None if sample.arrived is None or inside is None else max(0.0, sample.arrived - inside)
 
 
-ZERO = Sample(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+ZERO = Sample(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, uncounted=True)
 
 
 def between(old: Sample, new: Sample, span: float) -> Rates | None:
-    """Rates over `span` seconds; None if it is not known how many requests came."""
+    """Rates over `span` seconds; None if it is not known how many requests came, nor, where the engine never counts them, their tokens."""
     requests = _grown(old.counted, new.counted, old.checker_requests, new.checker_requests)
-    if requests is None:
-        return None
     prompt = _grown(old.prompt_tokens, new.prompt_tokens, old.checker_prompt_tokens, new.checker_prompt_tokens)
     output = _grown(old.output_tokens, new.output_tokens, old.checker_output_tokens, new.checker_output_tokens)
+    if requests is None and not (old.uncounted and new.uncounted and prompt is not None and output is not None):
+        return None
     finished = _grown(_ended(old), _ended(new), old.checker_requests, new.checker_requests)
     return Rates(
-        requests / span,
+        None if requests is None else requests / span,
         None if prompt is None else prompt / span,
         None if output is None else output / span,
         None if finished is None else finished / span,
@@ -193,9 +198,11 @@ def step(reading: Reading | None, replica: Replica, now: float, slack: float, be
         kept = Reading(replica.id, replica.since, sample, old.rates, old.rates_at, old.back or went_back(base, sample))
         return kept, Part(replica, _own(kept, now, own_s), False, *gauges, reset=went_back(base, sample))
     rates = between(base, sample, span)
+    if rates is None and base.counted is None and sample.counted is not None:  # they have appeared: from here on there is a measure
+        return replace(old, sample=sample), Part(replica, _own(old, now, own_s), False, *gauges)
     if rates is None:  # counters are missing: the baseline stays, so that nothing is lost when they are back
         return old, Part(replica, _own(old, now, own_s), False, *gauges)
-    if old.back and rates.requests == 0.0 and not sample.inside and replica.since <= old.since:
+    if old.back and rates.flat and not sample.inside and replica.since <= old.since:
         kept = replace(old, sample=sample)
         return kept, Part(replica, _own(kept, now, own_s), False, *gauges)
     queued = min(base.waiting or 0.0, sample.waiting or 0.0)

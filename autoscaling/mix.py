@@ -74,7 +74,7 @@ def follow(mix: Mix, rates: list[Rates], seconds: float) -> Mix:
     keep = exp(-seconds / MIX_S)
     begun = prompt = ended = output = cached = queried = 0.0
     for r in rates:
-        if r.prompt is not None:
+        if r.prompt is not None and r.requests is not None:
             begun += max(0.0, r.requests - r.waiting)
             prompt += r.prompt
         if r.output is not None and r.finished is not None:

@@ -105,6 +105,7 @@ class Sample:
     checker_requests: float | None = None  # of `arrived` or `finished`: the accuracy checker's own (counter), counted by the checker
     checker_prompt_tokens: float | None = None
     checker_output_tokens: float | None = None
+    uncounted: bool = False  # the engine has no counter of requests: its tokens say whether somebody came
     every: float | None = None  # s between readings, where the source reads less often than the tick; None = it is read at every tick
 
     @property

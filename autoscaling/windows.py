@@ -18,7 +18,7 @@ from autoscaling import mix as mixes
 from autoscaling.counters import Door, Front, Late, Part, Reading, knock, serves, step
 from autoscaling.mix import Mix
 from autoscaling.policy import DEFAULT_TTFT_S, FRESH_SHARE, GAP_TICKS, OWN_VALUE_S
-from autoscaling.types import Look, MetricState, Replica, ReplicaState, Settings
+from autoscaling.types import Look, MetricState, Replica, ReplicaState, Settings, Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def measure(windows: Windows | None, look: Look, ordered: tuple[Replica, ...], s
         later, seen = _read(windows.ghosts, ordered, now, tick, believe, limits)
         if not any(p.reset for p in parts):
             pass  # the old counters are back, or other replicas serve: go on from the old baseline
-        elif any(p.fresh and p.rates is not None and (p.rates.requests > 0.0 or p.rates.running > 0.0) for p in seen):
+        elif any(p.fresh and p.rates is not None and (not p.rates.flat or p.rates.running > 0.0) for p in seen):
             readings, parts = later, seen  # they move: a true restart
         else:
             ghosts, doubted = later, True
@@ -131,7 +131,7 @@ def _all_zero(parts: tuple[Part, ...], door: Door) -> bool:
     read = [p for p in parts if p.span > 0.0 or p.reset]
     if not read or (door.requests or 0.0) > 0.0 or (door.waiting or 0.0) > 0.0:
         return False
-    return all((p.inside or 0.0) == 0.0 and (p.reset or p.rates is None or p.rates.requests == 0.0) for p in read)
+    return all((p.inside or 0.0) == 0.0 and (p.reset or p.rates is None or p.rates.flat) for p in read)
 
 
 def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds: float, gap: bool, doubted: bool, first: bool) -> Measured:
@@ -149,7 +149,7 @@ def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds
         low += value or 0.0
         high += value if now and value is not None else max(value or 0.0, target)
         inside += p.inside or 0.0
-        still = still and p.fresh and p.inside == 0.0 and p.rates is not None and p.rates.requests == 0.0
+        still = still and p.fresh and p.inside == 0.0 and p.rates is not None and p.rates.flat
     at_door = _at_door(settings, look, mix, door)
     waits = (door.waiting or 0.0) > 0.0
     counted = any(told)
@@ -182,7 +182,7 @@ def _measured(look: Look, mix: Mix, parts: tuple[Part, ...], door: Door, seconds
         ttft=Late(sum(p.ttft.seen for p in parts), sum(p.ttft.late for p in parts)),
         itl=Late(sum(p.itl.seen for p in parts), sum(p.itl.late for p in parts)),
         saved=look.costs.prompt * (1.0 - mix.missed) * sum(p.rates.prompt or 0.0 for p in parts if p.rates is not None),
-        requests=door.requests if door.requests is not None else sum(p.rates.requests for p in parts if p.rates is not None),
+        requests=door.requests if door.requests is not None else sum(p.rates.requests or 0.0 for p in parts if p.rates is not None),
     )  # fmt: skip
 
 
@@ -198,10 +198,13 @@ def _value(look: Look, mix: Mix, part: Part) -> float | None:
             return part.inside / settings.target_per_replica if part.inside is not None else None
         if settings.metric == "KVCacheUse":
             return part.kv * (part.replica.work_per_s or 0.0) / settings.target_per_replica if part.kv is not None else None
-        return part.rates.requests / settings.target_per_replica if part.rates is not None else None
+        counted = part.rates.requests if part.rates is not None else None
+        return counted / settings.target_per_replica if counted is not None else None
     if part.rates is None:
         return None
     r = part.rates
+    if r.requests is None:  # by what was computed, which the capacity bounds; what waits beyond it is the backlog's
+        return look.costs.of(r.prompt or 0.0, r.output or 0.0) if look.role is Slice.WHOLE else None
     prompt = r.prompt
     if prompt is not None:
         prompt = max(0.0, prompt + r.waiting * (mix.mean_prompt or 0.0))

@@ -60,6 +60,7 @@ def sample(page: bytes, words: Vocabulary, at: float, model: str, sticky: Sticky
         kv_capacity=_capacity(served, words.tokens) if words.tokens is not None else None,
         ttft=histograms.get("ttft"),
         itl=histograms.get("itl"),
+        uncounted=not words.numbers.keys() & {"arrived", "finished"},
     )
 
 
