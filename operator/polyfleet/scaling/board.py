@@ -1,9 +1,9 @@
 """What is remembered of every scaled model between ticks, and what the cycle is told: only what changed, and only when it means something.
 
 A decision is made at every tick; a cycle runs only if the work, the bounds, `mayShrink`, what is known of the load, or what is told of it
-changed. The last three move with noise, so they are told late: a failed reading, a burst warning and an obstacle must have lasted for
-`STEADY_S`; a cold start must differ by a tenth. A hold for no other reason than that all is well is no news at all: the last decision goes
-on being told. So constant load tells nothing, and causes no write.
+changed. The last three move with noise, so they are told late: a burst warning and an obstacle must have lasted for `STEADY_S`, an outage
+for `UNREAD_S`, its end for one more poll; a cold start must differ by a tenth. A hold for no other reason than that all is well is no news
+at all: the last decision goes on being told. So constant load tells nothing, and causes no write.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from polyfleet.scaling.stuck import stamp
 
 STEADY_S = 60.0
 UNREAD_S = 30.0
+AGAIN_S = 10.0  # an outage is over with the second poll that tells something
 KNOWN = (MetricState.VALUE, MetricState.ZERO, MetricState.PARTIAL)
 # A surplus is there and something keeps it: what a person may want to know, unlike the window that every scale-down waits for.
 OBSTACLES = (Why.EVENT_BUDGET, Why.CONSOLIDATION, Why.TOO_FEW_FRESH, Why.LOADING, Why.UNKNOWN_STOCK)
@@ -204,7 +205,8 @@ def _metrics(entry: Entry, found: Demand, now: float) -> tuple[MetricState | Non
     if before is not state and state is MetricState.VALUE and found.direction is Direction.DOWN:
         entry.lasted("metrics", state, state, now)
         return state, found.message  # "nothing shrinks meanwhile" must not stand beside a decision to shrink
-    return (state, found.message) if entry.lasted("metrics", state, before, now, UNREAD_S) else (before, text)
+    steady = UNREAD_S if state is MetricState.UNKNOWN else AGAIN_S
+    return (state, found.message) if entry.lasted("metrics", state, before, now, steady) else (before, text)
 
 
 def _too_fast(entry: Entry, found: Demand, now: float) -> str:

@@ -29,6 +29,7 @@ class Readings:
 
 
 NOTHING = Readings()
+_COUNTED = (ReplicaState.READY, ReplicaState.LOADING)
 
 
 def build(
@@ -58,7 +59,7 @@ def build(
     return Look(
         now=now,
         model=view.key,
-        settings=_capped(wanted),
+        settings=_capped(_in_move(wanted, view, replicas)),
         costs=unit.costs,
         replicas=replicas,
         gateway=readings.gateways.get(view.key),
@@ -67,6 +68,15 @@ def build(
         smallest_stop=_smallest_stop(plan, view, replicas),
         wake_s=slowest,
     )
+
+
+def _in_move(wanted: Settings, view: ModelView, replicas: Sequence[Replica]) -> Settings:
+    """A move or a rollout brings the new replicas before the old ones go. Beyond the maximum these are not too many: what is aimed at is
+    within it, and the placer holds the maximum in any case."""
+    count, aimed = sum(replica.state in _COUNTED for replica in replicas), view.state.status.get("desiredReplicas")
+    if isinstance(aimed, bool) or not isinstance(aimed, int) or not 0 < aimed <= wanted.max_replicas < count:
+        return wanted
+    return replace(wanted, max_replicas=count)
 
 
 def _capped(wanted: Settings) -> Settings:

@@ -167,7 +167,7 @@ class Autoscaler:
             try:
                 job = self._job(inputs, plan, view, entry, readings, now)
                 if job is not None:
-                    made.append((job, self.decide(job.memory, job.look)))
+                    made.append((job, _within(self.decide(job.memory, job.look), view)))
             except Exception:
                 log.exception("cannot decide on the size of a model; it stays", extra={"model": view.key})
         return made
@@ -234,6 +234,14 @@ class _Job:
     starts: tuple[tuple[str, float], ...]
     wake: tuple[float | None, str]
     slowest: float | None
+
+
+def _within(made: Decision, view: ModelView) -> Decision:
+    """With the maximum of the spec, where a move was let exceed it (`look`): a bound that moves would be news."""
+    assert view.spec is not None
+    assert view.spec.scaling is not None
+    most = max(view.spec.scaling.max_replicas, made.demand.min_replicas)
+    return replace(made, demand=replace(made.demand, max_replicas=most)) if made.demand.max_replicas > most else made
 
 
 def _scaled(view: ModelView) -> bool:

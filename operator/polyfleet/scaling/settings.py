@@ -72,6 +72,19 @@ def floors(scaling: Scaling, now: float) -> tuple[CronFloor, ...]:
     return tuple(found)
 
 
+def remarks(spec: ModelDeploymentSpec) -> list[str]:
+    """What of `spec.scaling` counts for less than it says: by field, with the way out."""
+    scaling = spec.scaling
+    if scaling is None:
+        return []
+    most = scaling.max_replicas
+    return [
+        f"spec.scaling.floors[{place}].minReplicas {item.min_replicas} is above maxReplicas {most} and counts as {most}: raise maxReplicas"
+        for place, item in enumerate(scaling.floors)
+        if item.min_replicas > most
+    ]
+
+
 def faults(spec: ModelDeploymentSpec) -> list[str]:
     """What of `spec.scaling` cannot be read although the schema took it: by field, with the way out."""
     found: list[str] = []

@@ -24,6 +24,7 @@ from polyfleet.rating import PROFILE_STALE, SLO_UNREACHABLE, bench
 from polyfleet.render import grace, service
 from polyfleet.resolve import Fault, ResolvedOption
 from polyfleet.scaling import rows as scaling_rows
+from polyfleet.scaling import settings
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import Observed
 from polyfleet.status import accuracy, placed, pods, promotion, refused, rows
@@ -163,7 +164,9 @@ def _workloads(inputs: Inputs, plan: Plan, view: ModelView, planned: int, servin
 def _accepted(fault: Fault | None, view: ModelView) -> Judged:
     if fault is not None:
         return Judged("Accepted", FALSE, fault.reason, fault.message)
-    return Judged("Accepted", TRUE, "Valid", grace.of(view.spec).warning if view.spec is not None else "")
+    spec = view.spec
+    remarks = [text for text in (grace.of(spec).warning, *settings.remarks(spec)) if text] if spec is not None else []
+    return Judged("Accepted", TRUE, "Valid", shorten("; ".join(remarks)))
 
 
 def _resolved(view: ModelView) -> Judged:

@@ -110,6 +110,22 @@ def test_one_failed_poll_is_no_news_and_an_outage_is() -> None:
     assert told.board.forces()[KEY].metrics is MetricState.UNKNOWN
 
 
+@pytest.mark.parametrize("known", [MetricState.VALUE, MetricState.ZERO, MetricState.PARTIAL, MetricState.RECOVERING])
+def test_the_end_of_an_outage_is_told_with_the_second_good_poll(known: MetricState) -> None:
+    told = Told()
+    told.tick()
+    told.ticks(5, metrics=MetricState.UNKNOWN)
+    shown = MetricState.RECOVERING if known is MetricState.RECOVERING else MetricState.VALUE
+    assert [told.force.metrics for _ in range(3) if told.tick(metrics=known) or True] == [MetricState.UNKNOWN, shown, shown]
+
+
+def test_metrics_that_come_and_go_with_every_poll_are_told_nothing_of() -> None:
+    told = Told()
+    told.tick()
+    shown = {(told.tick(metrics=(MetricState.UNKNOWN, MetricState.VALUE)[i % 2]), told.force.metrics)[1] for i in range(40)}
+    assert shown == {MetricState.VALUE}
+
+
 def test_a_decision_to_shrink_ends_what_is_told_of_an_outage() -> None:
     """The status of an outage says that nothing shrinks; it waits for a steady state, and the decision does not."""
     told = Told()

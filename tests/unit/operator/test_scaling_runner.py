@@ -16,9 +16,10 @@ from polyfleet.scaling.settings import TICK_S, ZERO_TICK_S
 from polyfleet.scaling.store import Learned
 from polyfleet.state import CustomState, Observed
 
+from autoscaling.decide import decide
 from autoscaling.memory import Memory
 from autoscaling.season import BIN_S, DAY_BINS, Season, Trial, pack, restored, stored
-from autoscaling.types import Decision, Look, MetricState, ReplicaState, Sample
+from autoscaling.types import Decision, Direction, Look, MetricState, ReplicaState, Sample, Why
 from autoscaling.windows import Windows
 from tests.unit.operator import builders as b
 from tests.unit.operator.cycle import cycle
@@ -129,6 +130,30 @@ def test_the_look_has_every_replica_with_its_newest_reading() -> None:
     assert (found["uid-p1"].sample, found["uid-p1"].failed) == (None, "refused")
     assert {(r.state, r.work_per_s, r.hourly_cost) for r in look.replicas} == {(ReplicaState.READY, 1.0, 0.9)}
     assert (look.settings.min_replicas, look.settings.max_replicas, look.stock_known) == (1, 8, True)
+
+
+@pytest.mark.parametrize(
+    ("running", "aimed_at", "most", "shrinks"),
+    [
+        (9, 8, 9, False),  # a move at the maximum: the new one is there, the old one is still to go
+        (12, 8, 12, False),  # a rollout with a surge of four
+        (9, 9, 8, True),  # nine were aimed at, and the maximum was lowered to eight
+        (8, 8, 8, False),
+        (9, None, 8, True),  # nothing is known of what was aimed at
+    ],
+)
+def test_what_a_move_brings_beyond_the_maximum_is_no_surplus(running: int, aimed_at: int | None, most: int, shrinks: bool) -> None:
+    """maxReplicas is 8. The decision that is told has the spec's maximum either way."""
+    room, model = Room(), scaled() if aimed_at is None else aimed(scaled(), aimed_at)
+    room.update(seen(model, pods=running))
+    room.tick()
+    (look,) = room.looks
+    assert look.settings.max_replicas == most
+    found = decide(None, look)
+    assert ((found.demand.direction, found.demand.reason) == (Direction.DOWN, Why.MAXIMUM)) is shrinks
+    room.scaler.decide = decide
+    room.tick()
+    assert room.scaler.view(seen()).scaling[KEY].demand.max_replicas == 8
 
 
 def test_a_model_of_fixed_size_is_not_looked_at() -> None:

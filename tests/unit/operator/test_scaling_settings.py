@@ -83,6 +83,13 @@ def test_a_floor_that_cannot_be_read_is_refused_with_its_field(floor: dict[str, 
     assert words in condition(done, "Accepted")[2]
 
 
+def test_a_floor_above_the_maximum_is_told_and_counts_as_the_maximum() -> None:
+    floors = [{"schedule": "0 9 * * *", "duration": "1h", "minReplicas": count} for count in (8, 12)]
+    done = look(scaled({"scaling": {"minReplicas": 1, "maxReplicas": 8, "floors": floors}}), force(1.0))
+    text = "spec.scaling.floors[1].minReplicas 12 is above maxReplicas 8 and counts as 8: raise maxReplicas"
+    assert condition(done, "Accepted") == ("True", "Valid", text)
+
+
 # ---- what is stored
 
 
