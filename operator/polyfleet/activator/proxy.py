@@ -88,6 +88,8 @@ class Proxy:
             return _plain(answers.nobody())
         if request.headers.get("Upgrade", "").strip().lower() == "websocket":
             return _plain(answers.upgrade())
+        if not request.rel_url.raw_path.startswith("/") or request.method == "CONNECT":
+            return _plain(answers.error(400, "bad_target", "the target must be a path"))  # it goes behind a replica's address
         ask = asks.kind(request.method, request.rel_url.raw_path)
         if ask is not asks.Ask.WORK:
             return await self._aside(request, model, ask)
@@ -106,7 +108,7 @@ class Proxy:
             for where in self._order(model):
                 try:
                     return await self._send(request, where, b"")
-                except aiohttp.ClientConnectionError:
+                except aiohttp.ClientError:
                     continue
                 except _GoneError:
                     return _plain(answers.lost("the client left"))

@@ -320,6 +320,34 @@ def test_a_header_and_a_body_that_do_not_come_do_not_keep_a_place() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    "target", [b"POST @127.0.0.1:1/v1/completions", b"POST v1@h/v1/completions", b"POST :1/v1/x", b"CONNECT h:1", b"OPTIONS *"]
+)
+def test_a_target_that_is_no_path_leads_nowhere_else(target: bytes) -> None:
+    """Behind a replica's address it could name another host."""
+
+    async def scenario() -> None:
+        async with scene() as s:
+            await s.serve(await s.replica(echo))
+            found = await s.raw(target + b" HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n")
+            assert found.startswith(b"HTTP/1.")
+            assert int(found.split(b" ")[1]) >= 400
+            assert s.hall.passing == 0
+
+    run(scenario)
+
+
+def test_an_absolute_target_goes_to_the_replica_all_the_same() -> None:
+    async def scenario() -> None:
+        async with scene() as s:
+            await s.serve(await s.replica(echo))
+            found = await s.raw(b"POST http://elsewhere:1/v1/completions HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n")
+            assert found.startswith(b"HTTP/1.1 200")
+            assert b'"path": "/v1/completions"' in found
+
+    run(scenario)
+
+
 def test_an_upgrade_is_refused_in_words() -> None:
     async def scenario() -> None:
         async with scene() as s:
