@@ -175,6 +175,9 @@ def main() -> int:
     args = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # an end from outside is passed on, as Ctrl-C is
+    # Some images switch bytecode off; every process of every test would compile our modules again, and pytest rewrite every assertion.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".venv" / "pycache")
     begin = time.monotonic()
     took: list[tuple[str, float]] = []
     for group in plan(args.only, args.kubeconfig):
