@@ -8,6 +8,7 @@ at all: the last decision goes on being told. So constant load tells nothing, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -28,6 +29,7 @@ KNOWN = (MetricState.VALUE, MetricState.ZERO, MetricState.PARTIAL)
 OBSTACLES = (Why.EVENT_BUDGET, Why.CONSOLIDATION, Why.TOO_FEW_FRESH, Why.LOADING, Why.UNKNOWN_STOCK)
 _NEWS = frozenset(str(why) for why in (*OBSTACLES, Why.UNKNOWN_LOAD, Why.FALLBACK, Why.MAXIMUM))
 _START_BAND = 0.1
+_DIGITS = re.compile(r"[0-9]+")
 NOBODY: Mapping[str, float] = MappingProxyType({})
 _CACHE_BAND = 0.01
 
@@ -215,11 +217,10 @@ def _too_fast(entry: Entry, found: Demand, now: float) -> str:
 
 
 def _awake(entry: Entry, found: Demand, now: float) -> str:
-    """A reading that fails once is no news; the first decision is."""
-    before = entry.force
-    if before is None:
-        return found.awake
-    return found.awake if entry.lasted("awake", bool(found.awake), bool(before.awake), now) else before.awake
+    """A reading that fails once is no news, nor is another number in the same sentence."""
+    before = entry.force.awake if entry.force is not None else ""
+    new, old = (_DIGITS.sub("", text) for text in (found.awake, before))
+    return found.awake if entry.lasted("awake", new, old, now) else before
 
 
 def _shown_starts(before: tuple[tuple[str, float], ...], now: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:

@@ -46,6 +46,20 @@ def test_a_constant_load_is_told_once_whatever_its_samples_are() -> None:
     assert told.board.forces() is shown  # the same object: the next cycle sees nothing new
 
 
+def test_what_keeps_a_model_awake_is_told_when_it_lasts_and_not_for_each_number() -> None:
+    told = Told()
+    told.tick(awake="a wake takes up to 130 s")
+    assert told.force.awake == ""
+    assert told.ticks(6, awake="a wake takes up to 131 s") == 1
+    assert told.force.awake == "a wake takes up to 131 s"
+    assert told.ticks(20, awake="a wake takes up to 150 s") == 0
+    assert told.ticks(10, awake="nobody was read") == 1
+    assert told.ticks(3) == 0
+    assert told.force.awake == "nobody was read"
+    assert told.ticks(10) == 1
+    assert told.force.awake == ""
+
+
 @pytest.mark.parametrize("change", [{"work_per_s": 2.0}, {"min_replicas": 2}, {"max_replicas": 5}, {"may_shrink": True}])
 def test_what_the_placer_is_asked_is_told_at_once(change: dict[str, Any]) -> None:
     told = Told()
