@@ -36,6 +36,7 @@ from polyfleet.plans.judge import Decision
 from polyfleet.plans.writer import PlanWriter
 from polyfleet.queue import Backoff, Clock, DirtyQueue
 from polyfleet.scaling import sizes
+from polyfleet.scaling.drift import Drift
 from polyfleet.scaling.runner import Autoscaler
 from polyfleet.solver_process import SolverProcess
 from polyfleet.state import Observed
@@ -84,6 +85,7 @@ class Cycle:
     counter: Counter | None = None  # None: nobody asks what is in flight, so every drain takes its whole time
     image: str = ""  # the operator's own, for the readers of volumes
     namespace: str = ""  # the operator's own, where the fleet's golden sets lie
+    drift: Drift = field(default_factory=Drift)
     seeded: seed.Seeded = field(default_factory=seed.Seeded)
     now: Callable[[], str] = field(default=lambda: now())  # the wall clock, as the API writes it
     solution: Solution = field(default_factory=Solution)
@@ -142,11 +144,13 @@ class Cycle:
         if self.certifier is not None:
             self.certifier.update(checks.work)
         self._drains(observed, inputs, moment)
+        stand = applied_sizes(actions, written)
+        drift = self.drift.notes(inputs, stand)
         if self.scaler is not None:
-            self.scaler.update(observed, inputs, plan, applied_sizes(actions, written))
+            self.scaler.update(observed, inputs, plan, stand)
         if checks.next_s is not None:
             self.queue.mark_later("recheck", checks.next_s)
-        told = await self.events.post(report.events)
+        told = await self.events.post((*report.events, *drift))
 
         # Rejected replicas are retried after a pause, and no event tells its end.
         if any(pod.finished and not volume_shape.is_reader(pod) for pod in observed.pods):

@@ -148,6 +148,14 @@ def test_the_fallback_is_named() -> None:
     assert [e.reason for e in done.report.events if e.reason == "MetricsFallback"] == ["MetricsFallback"]
 
 
+def test_bursts_shorter_than_a_cold_start_are_told_with_the_floor() -> None:
+    model = aimed(scaled(), 4)
+    child, pods = running(model, 4, created=OLD)
+    text = "bursts are over before a replica that is asked for now serves (130 s): at least 3.1 work/s are kept instead of followed"
+    done = look(model, replace(force(4.0), too_fast=text), deployments=(child,), pods=pods)
+    assert condition(done, "Degraded") == ("True", "BurstFasterThanColdStart", text)
+
+
 def test_a_load_that_comes_from_prometheus_says_so() -> None:
     model = aimed(scaled(), 4)
     child, pods = running(model, 4, created=OLD)
