@@ -21,6 +21,7 @@ from autoscaling.replay.outage import Kind, Outage
 from autoscaling.replay.reference import Point, clairvoyant, frontier, hours_at, static
 from autoscaling.replay.search import Search
 from autoscaling.replay.series import series
+from autoscaling.replay.shipped import GOALS, Shipped
 from autoscaling.types import Gateway, ReplicaState, Sample
 from bench.autoscaling.__main__ import main
 from bench.autoscaling.calibration import DATA
@@ -216,6 +217,16 @@ def test_a_trace_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     bad.write_text("arrival_s,context_tokens,generated_tokens\n1,nan,3\n", encoding="utf-8")
     with pytest.raises(LoadError, match="finite"):
         trace(bad)
+
+
+def test_a_trace_with_a_hole_is_a_time_without_requests(tmp_path: Path) -> None:
+    """Ten requests in the first ten seconds, none for an hour, ten more: all are served, and the hole is no error."""
+    times = [*range(10), *range(3600, 3610)]
+    file = tmp_path / "hole.csv"
+    file.write_text("arrival_s,context_tokens,generated_tokens\n" + "".join(f"{t},512,10\n" for t in times), encoding="utf-8")
+    found = run(superposed("hole", trace(file), 1, 0), Shipped(GOALS["conv3"], 60.0), cold_start_s=60.0, seed=1, start=2)
+    assert found.attainment_10s == 1.0
+    assert 1.0 <= found.replica_hours <= 2.1  # two until the first window is over, then the one that is the least
 
 
 def test_jitter_follows_the_seed() -> None:
