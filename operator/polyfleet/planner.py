@@ -61,20 +61,29 @@ class Planner:
     async def plan(self, inputs: Inputs, now: str) -> Planned:
         """The plan in the models' own names, or the one that moves nothing."""
         self._asked.clear()
-        told = await self._planned(PLAN, inputs, now)
-        for number in range(1, QUESTIONS):
-            following = None if told.failed else turns.passed_on(told.inputs, told.plan, now)
-            if following is None:
-                break
-            more = await self._planned(f"{PLAN} {number}", following, now)
-            if more.failed:
-                break
-            told = replace(more, solved=told.solved or more.solved)
+        told = await self._in_turn(inputs, now)
         if told.failed:
             return told
         told = await self._tried(told, now)
         self.answers = {role: answer for role, answer in self.answers.items() if role in self._asked}
         return told
+
+    async def _in_turn(self, inputs: Inputs, now: str) -> Planned:
+        """The plan by which no more models roll than may, with a turn for whoever can use one that another one cannot."""
+        latest = told = await self._planned(PLAN, inputs, now)
+        solved, gave = told.solved, frozenset[str]()
+        for number in range(1, QUESTIONS):
+            if latest.failed:
+                break
+            gave |= turns.gave(latest.inputs, latest.plan)
+            following = turns.passed_on(latest.inputs, latest.plan, now, gave)
+            if following is None:
+                break
+            latest = await self._planned(f"{PLAN} {number}", following, now)
+            solved |= latest.solved
+            if not latest.failed and not turns.too_many(latest.inputs, latest.plan):
+                told = latest
+        return replace(told, solved=solved)
 
     async def _planned(self, role: str, inputs: Inputs, now: str) -> Planned:
         before = self.answers.get(role)

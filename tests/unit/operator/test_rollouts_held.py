@@ -4,14 +4,18 @@ nobody else."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from polyfleet import naming
+from polyfleet.solver_process import Solved
 from polyfleet.state import CustomState, NodeState
 
+from placement.types import Demand, Reason, Shortfall, ShortfallReason, Snapshot, Warm
 from tests.unit.operator import builders as b
 from tests.unit.operator.rolling import REQUIRED, Cluster, argument
+from tests.unit.operator.test_gate import InProcess
 from tests.unit.operator.test_rollouts import GATES, V1, V2, model, node, runtime, settled
 
 
@@ -63,6 +67,38 @@ def test_two_rollouts_without_room_both_say_so_and_stay_as_they_are(policy: Cust
     c.spec("z", rollout={"allowDowntime": True})
     c.until(lambda: c.revisions("z") == {V2: 1}, 12)
     assert c.revisions("a") == {V1: 1}
+
+
+class OneSolve(InProcess):
+    """Finds no room for the model at first, and has it as soon as anything else is asked for."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
+
+    async def solve(self, snapshot: Snapshot, demand: Demand, warm: Warm | None) -> Solved:
+        found = await super().solve(snapshot, demand, warm)
+        if len(self.asked) > 1:
+            return found
+        starts = tuple(start for start in found.plan.starts if start.model != self.model)
+        reasons = (ShortfallReason(Reason.DEVICES_UNAVAILABLE, missing=1),)
+        return replace(found, plan=replace(found.plan, starts=starts, shortfalls=(Shortfall(self.model, 1, reasons),)))
+
+
+def test_a_rollout_that_finds_room_after_it_passed_its_turn_on_waits_for_the_next() -> None:
+    """One at a time. Model a finds no devices, so z has its turn; with z's turn there would be devices for both, and one may begin."""
+    one = b.policy({**b.ungated().spec, "stability": {"maxConcurrentRollouts": 1}})
+    c = settled([model("a", 1, 1), model("z", 1, 1)], [node("n1", 8)], one)
+    for name in c.models:
+        c.spec(name, runtime=runtime(V2, 1))
+    c.planner.solver = OneSolve("llm/a")  # type: ignore[assignment]
+    c.turn()
+    assert {name: len(c.of(name, V2)) for name in c.models} == {"a": 0, "z": 1}
+    status, reason, message = c.row("a", "Promoted")
+    assert (status, reason) == ("False", "RolloutInProgress")
+    assert "maxConcurrentRollouts" in message
+    c.until(lambda: c.revisions("a") == c.revisions("z") == {V2: 1})
+    assert c.least == {"a": 1, "z": 1}
 
 
 def test_candidates_without_room_take_nobodys_place() -> None:
