@@ -7,6 +7,8 @@ reference. The same code computes it as in a replica. Divergences are the caller
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,13 @@ from sandbox.engine.faults.switched import SwitchedModel, build
 from sandbox.engine.faults.switches import Fault, FaultError, parse
 from sandbox.engine.gguf_weights import GgufFile
 from sandbox.engine.numerics import DTYPES, F32, Dtype, Numerics
-from sandbox.engine.numpy_llama import load_gguf
+from sandbox.engine.numpy_llama import LlamaWeights, load_gguf
 from sandbox.engine.step_model import Chunk
 
 WINDOW, FIRST = 64, 17  # bytes per window, and the first one that is scored
 SCORED = WINDOW - FIRST  # positions per window: bytes 17 to 63
 TOGETHER = 32  # windows per pass: their intermediate results stay in the processor's cache
+PROMPTS = 8  # of the large model per pass: what unpacks its head is shared
 _NEEDS_SERVER = ("batch", "hit", "mixed", "logprobs", "nologprobs")
 
 # Name → variant, as in the design's corpus. A benign variant must be promoted, a fault never; `BYTE_INSIDE` and `SMOL_INSIDE` are faults
@@ -172,20 +175,37 @@ def byte_logits(variant: str, windows: npt.NDArray[np.integer]) -> F32:
 def smol_logits(variant: str, path: Path, prompts: Sequence[Sequence[int]], first: int) -> Iterator[F32]:
     """Log-probabilities [position, vocabulary] of tokens `first` and later of each prompt under a variant of the GGUF model at `path`,
     one prompt at a time (a prompt of 48 tokens is 8 MB). `extra-bos` puts the model's token of that name before each prompt.
-    Loading takes seconds and 540 MB. Raises FaultError, WeightsError."""
+    Loading takes seconds and 540 MB, which are kept for the next variant of this number format. Raises FaultError, WeightsError."""
     dtype, faults = split(variant)
-    bos = any(fault.name == "extra-bos" for fault in faults)
-    file, numerics = GgufFile(path), Numerics(dtype)
+    numerics = Numerics(dtype)
     longest = max(len(prompt) for prompt in prompts) + 1
     blocks = -(-longest // 16)
+    weights, bos = _loaded(path, dtype, max(longest, 64))
+    weights = replace(weights, layers=list(weights.layers))  # `build` may put others into the list
+    model, _ = build(weights, numerics, PROMPTS * blocks, 16, faults)
+    extra = (bos,) if any(fault.name == "extra-bos" for fault in faults) else ()
+    for low in range(0, len(prompts), PROMPTS):
+        batch = [
+            Chunk((*extra, *prompt), 0, tuple(range(at * blocks, (at + 1) * blocks)), 0, True, request=low + at)
+            for at, prompt in enumerate(prompts[low : low + PROMPTS])
+        ]
+        hidden = model.forward(batch)
+        ends = np.cumsum([len(chunk.tokens) for chunk in batch]).tolist()
+        parts = [hidden[end - len(chunk.tokens) + len(extra) + first - 1 : end - 1] for chunk, end in zip(batch, ends, strict=True)]
+        rows = model.logits(np.concatenate(parts))
+        for part in parts:
+            yield log_softmax(rows[: len(part)])
+            rows = rows[len(part) :]
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, dtype: Dtype, context: int) -> tuple[LlamaWeights, int]:
+    """The weights, and the id of the token that begins a text."""
+    file = GgufFile(path)
     try:
-        model, _ = build(load_gguf(file, numerics, max(longest, 64)), numerics, blocks, 16, faults)
-        extra = (int(file.metadata["tokenizer.ggml.bos_token_id"]),) if bos else ()
+        return load_gguf(file, Numerics(dtype), context), int(file.metadata["tokenizer.ggml.bos_token_id"])
     finally:
         file.close()
-    for number, prompt in enumerate(prompts):
-        hidden = model.forward([Chunk((*extra, *prompt), 0, tuple(range(blocks)), 0, True, request=number)])
-        yield log_softmax(model.logits(np.ascontiguousarray(hidden[len(extra) + first - 1 : -1])))
 
 
 def log_softmax(logits: F32) -> F32:
