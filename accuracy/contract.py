@@ -32,6 +32,7 @@ class ItemFacts:
     prompt_tokens: int | None = None  # usage.prompt_tokens
     must_stop: bool = False
     finish_reason: str = ""  # "" = not asked
+    answer: str = ""  # the first words of the greedy answer, of a few items that need not stop
     largest_id: int | None = None  # of the ids that came back
 
 
@@ -52,6 +53,7 @@ class Facts:
     stream_equal: bool | None = None  # the streamed answer equals the whole one
     bad_parameters: Mapping[str, int] = field(default_factory=dict)  # parameter that is out of range -> HTTP status
     answered: str = ""  # name in the answers' `model` field; "" = not told
+    default_sampling: str = ""  # what it does where a request names no temperature: "greedy", "sampled"; "" = not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def compare(reference: Facts, candidate: Facts) -> ContractResult:
         or _vocabulary(reference, candidate)
         or _hashes(reference, candidate, pairs)
         or _stops(pairs)
+        or _goes_on(pairs)
         or _behaviour(reference, candidate)
     )
     if breach:
@@ -189,16 +192,36 @@ def _stops(pairs: Sequence[tuple[ItemFacts, ItemFacts]]) -> str:
     return ""
 
 
+def _goes_on(pairs: Sequence[tuple[ItemFacts, ItemFacts]]) -> str:
+    """Answers that end where the reference's go on, with the same words up to there: another end-of-text id. One alone is rounding."""
+    asked = [(r, c) for r, c in pairs if r.answer and r.finish_reason == "length" and c.finish_reason]
+    ended = [c for r, c in asked if c.finish_reason == "stop" and r.answer.startswith(c.answer)]
+    if len(ended) < 2 or 2 * len(ended) <= len(asked):
+        return ""
+    first = ended[0]
+    return (
+        f"the candidate ends {len(ended)} of {len(asked)} answers where the reference goes on; item {first.item} after "
+        f"{len(first.answer)} characters. Compare the end-of-text ids of both engines"
+    )
+
+
 def _behaviour(reference: Facts, candidate: Facts) -> str:
     """What the candidate does against the protocol and the reference does not."""
     if candidate.schema is False and reference.schema:
         return "the candidate's answer under a JSON schema does not satisfy it; the reference's does"
     if candidate.stream_equal is False and reference.stream_equal is not False:
         return "the candidate's streamed answer differs from its whole one"
+    ours, theirs = reference.default_sampling, candidate.default_sampling
+    if ours and theirs and ours != theirs:
+        does = {"greedy": "answers greedily", "sampled": "samples"}
+        return (
+            f"where a request names no temperature the candidate {does.get(theirs, theirs)} and the reference {does.get(ours, ours)}; "
+            "compare the sampling defaults of both engines (generation_config.json, launch arguments)"
+        )
     for name, status in sorted(candidate.bad_parameters.items()):
-        ours = reference.bad_parameters.get(name)
-        if not 400 <= status < 500 and (ours is None or 400 <= ours < 500):
-            told = "" if ours is None else f", the reference with {ours}"
+        right = reference.bad_parameters.get(name)
+        if not 400 <= status < 500 and (right is None or 400 <= right < 500):
+            told = "" if right is None else f", the reference with {right}"
             return f"the candidate answers {name}, which is out of range, with HTTP {status}{told}; 400 to 499 is right"
     return ""
 

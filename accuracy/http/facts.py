@@ -20,11 +20,16 @@ MOST_STOPPING, STOP_TOKENS = 5, 64
 SHORT = 256  # estimated tokens of an item that is asked here
 STREAMED = 16
 SCHEMA_TOKENS = 128
+MOST_ANSWERS = 4  # items whose answer's beginning is compared: `STREAMED` tokens
+# How an endpoint samples by itself: answers of so many tokens, at temperature 1 and without a word. An item whose sampled answers do not
+# all differ cannot tell; where they do, this many equal ones without a word are no chance (5 in 10,000 at the worst).
+DRAWN_TOKENS, DRAWN, UNASKED, TRIED = 8, 4, 8, 8
 BAD: tuple[tuple[str, float], ...] = (("temperature", -1), ("top_p", 5))  # out of every engine's range
 
 
-async def facts(client: Client, items: Sequence[Item], like: Facts | None = None) -> Facts:
-    """Facts over some of `items`: those that `like` (the other side's) has, else one per stratum and some that must stop.
+async def facts(client: Client, items: Sequence[Item], like: Facts | None = None, *, defaults: bool = True) -> Facts:
+    """Facts over some of `items`: those that `like` (the other side's) has, else one per stratum and some that must stop. `defaults`: also
+    how it samples where nothing is said, which takes up to some dozen short answers.
 
     Raises UnavailableError; a failing engine (5xx) shows as what is missing, and again when it is scored.
     """
@@ -32,16 +37,18 @@ async def facts(client: Client, items: Sequence[Item], like: Facts | None = None
     known = {item.id: item for item in items}
     chosen = [known[i.item] for i in like.items if i.item in known] if like is not None else choose(items)
     theirs = {i.item: i.request for i in like.items} if like is not None else {}
+    begun = [i.id for i in chosen if _open(i)][:MOST_ANSWERS] if like is None else [i.item for i in like.items if i.answer]
     found: list[ItemFacts] = []
     answered = ""
     for item in chosen:
         try:
-            one, name = await _item(client, item, theirs.get(item.id, ""))
+            one, name = await _item(client, item, theirs.get(item.id, ""), answer=item.id in begun)
         except (RefusedError, FailedError, GarbledError):
             continue
         found.append(one)
         answered = answered or name
     plain = next((item for item in chosen if not item.tools), None)
+    short = [item for item in items if _open(item) and estimate_tokens(item) <= SHORT][:TRIED] if defaults else []
     return Facts(
         model=client.model,
         listed=tuple(note.removeprefix("lists ") for note in told.notes if note.startswith("lists ")),
@@ -52,47 +59,56 @@ async def facts(client: Client, items: Sequence[Item], like: Facts | None = None
         schema=await _schema(client, [item for item in items if item.schema is not None]),
         stream_equal=await _streams(client, plain) if plain is not None else None,
         bad_parameters=await _bad(client, plain) if plain is not None else {},
+        default_sampling=await _unasked(client, short),
     )
 
 
 def choose(items: Iterable[Item]) -> list[Item]:
-    """The first short item of each stratum, and the first that must stop."""
+    """The first short item of each stratum, the first that must stop, and the first whose answer need not."""
     strata: set[str] = set()
-    stopping = 0
+    stopping = answers = 0
     out: list[Item] = []
     for item in items:
         if estimate_tokens(item) > SHORT or item.modality != "Text":
             continue
         stops = item.must_stop and stopping < MOST_STOPPING
-        if item.stratum not in strata or stops:
+        begins = _open(item) and answers < MOST_ANSWERS
+        if item.stratum not in strata or stops or begins:
             out.append(item)
             strata.add(item.stratum)
-            stopping += stops
+            stopping, answers = stopping + stops, answers + begins
     return out
 
 
-async def _item(client: Client, item: Item, wanted: str) -> tuple[ItemFacts, str]:
+def _open(item: Item) -> bool:
+    """Whether any answer to it goes on for some words."""
+    return item.modality == "Text" and not (item.must_stop or item.tools)
+
+
+async def _item(client: Client, item: Item, wanted: str, *, answer: bool) -> tuple[ItemFacts, str]:
     """How the endpoint takes one item, and the name that it answers under. Raises HttpError."""
     if item.tools and wanted != request_digest({**prompts.request(item, tools=False), **GREEDY}):
         try:
-            return await _asked(client, item, tools=True)
+            return await _asked(client, item, tools=True, begin=answer)
         except RefusedError:
             pass  # an engine without tools: as everybody else asks it then
-    return await _asked(client, item, tools=False)
+    return await _asked(client, item, tools=False, begin=answer)
 
 
-async def _asked(client: Client, item: Item, *, tools: bool) -> tuple[ItemFacts, str]:
+async def _asked(client: Client, item: Item, *, tools: bool, begin: bool) -> tuple[ItemFacts, str]:
     dialect = dialect_of(client)
     chat = bool(item.messages) and dialect.capabilities.chat
     body: Json = {**(prompts.request(item, tools=tools) if chat else {"prompt": prompts.plain(item)}), **GREEDY}
     tell = {name: value for name, value in dialect.tell.items() if name == "return_token_ids"}
     send = client.chat if chat or not dialect.capabilities.completions else client.complete
-    finish = ""
+    finish = said = ""
+    room = STOP_TOKENS if item.must_stop else STREAMED if begin else 1
     try:
-        answer = (await send({**body, **tell, "max_tokens": STOP_TOKENS if item.must_stop else 1})).body
-        finish = wire.finish_of(answer) if item.must_stop else ""
+        answer = (await send({**body, **tell, "max_tokens": room})).body
+        finish = wire.finish_of(answer) if room > 1 else ""
+        said = wire.text_of(answer) if begin else ""
     except RefusedError:
-        if not item.must_stop:
+        if room == 1:
             raise
         answer = (await send({**body, **tell, "max_tokens": 1})).body  # no room for the whole answer
     ids = wire.prompt_ids_of(answer)
@@ -108,6 +124,7 @@ async def _asked(client: Client, item: Item, *, tools: bool) -> tuple[ItemFacts,
         prompt_tokens=wire.prompt_tokens_of(answer),
         must_stop=item.must_stop,
         finish_reason=finish,
+        answer=said,
         largest_id=max(generated, default=None),
     ), name if isinstance(name, str) else ""
 
@@ -148,6 +165,37 @@ def _delta(chunk: Mapping[str, Any]) -> str:
     delta = first.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else first.get("text")
     return text if isinstance(text, str) else ""
+
+
+async def _unasked(client: Client, items: Sequence[Item]) -> str:
+    """Whether the endpoint samples where a request names no temperature; "" where these items cannot tell.
+
+    Most engines take such defaults from a file beside the weights, and a user who says nothing gets them.
+    """
+
+    async def answer(path: str, body: Json, **more: int) -> str:
+        return wire.text_of((await client.post(path, {**body, **more, "max_tokens": DRAWN_TOKENS})).body)
+
+    for item in items:
+        path, body = _way(client, item)
+        bare = {name: value for name, value in body.items() if name not in GREEDY}
+        try:
+            drawn = {greedy := await answer(path, body)}
+            for seed in range(DRAWN):
+                drawn.add(await answer(path, {**body, "temperature": 1}, seed=seed))
+                if len(drawn) < seed + 2:
+                    break  # a prompt that leaves little choice
+            if len(drawn) <= DRAWN:
+                continue
+            other: set[str] = set()
+            for seed in range(UNASKED):
+                other |= {await answer(path, bare, seed=seed)} - {greedy}
+                if len(other) > 1:
+                    return "sampled"
+            return "" if other else "greedy"
+        except (RefusedError, FailedError, GarbledError):
+            return ""
+    return ""
 
 
 async def _bad(client: Client, item: Item) -> dict[str, int]:

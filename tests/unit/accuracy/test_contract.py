@@ -144,6 +144,33 @@ def test_a_lost_end_of_text_shows_in_most_answers() -> None:
     assert told(stopping("", "", "", ""), reference) == (None, "")  # not asked
 
 
+def beginning(*answers: tuple[str, str]) -> Facts:
+    items = tuple(ItemFacts(item=f"i{n}", route="chat", answer=text, finish_reason=finish) for n, (text, finish) in enumerate(answers))
+    return replace(REFERENCE, items=items)
+
+
+def test_another_end_of_text_shows_in_answers_that_end_too_soon() -> None:
+    reference = beginning(("one two", "length"), ("three four", "length"), ("five six", "length"), ("no", "stop"))
+    reason, message = told(beginning(("one ", "stop"), ("", "stop"), ("five six", "length"), ("no", "stop")), reference)
+    assert reason is Reason.CONTRACT_MISMATCH
+    assert message.startswith("the candidate ends 2 of 3 answers where the reference goes on; item i0 after 4 characters.")
+    for fine in (
+        beginning(("one ", "stop"), ("three four", "length"), ("five six", "length"), ("no", "stop")),  # one is rounding
+        beginning(("two", "stop"), ("four", "stop"), ("six", "stop"), ("no", "stop")),  # other words: for the scores to judge
+        beginning(("", ""), ("", ""), ("", ""), ("", "")),  # not asked
+    ):
+        assert told(fine, reference) == (None, "")
+
+
+def test_what_an_engine_assumes_of_the_temperature_must_be_the_same() -> None:
+    samples, greedy = replace(REFERENCE, default_sampling="sampled"), replace(REFERENCE, default_sampling="greedy")
+    assert told(samples, samples) == told(greedy, greedy) == told(REFERENCE, greedy) == told(samples, REFERENCE) == (None, "")
+    reason, message = told(greedy, samples)
+    assert reason is Reason.CONTRACT_MISMATCH
+    assert message.startswith("where a request names no temperature the candidate answers greedily and the reference samples; compare")
+    assert "the candidate samples and the reference answers greedily" in told(samples, greedy)[1]
+
+
 def test_a_requests_name_is_that_of_what_it_asks() -> None:
     body = {"model": "a", "messages": [{"role": "user", "content": "é"}], "temperature": 0}
     assert request_digest(body) == request_digest({**body, "model": "b", "stream": True})
