@@ -19,12 +19,12 @@ from typing import NamedTuple
 from accuracy import ledger as ledgers
 from accuracy import wording
 from accuracy.evidence import Logs, added, rate_bound
-from accuracy.layout import BIAS_DOWN, BIAS_UP, KL, RATE, SQ, DecisionError, Said, Spec, Tests, noise_means, noise_of
+from accuracy.layout import BIAS_DOWN, BIAS_UP, KL, RATE, SQ, DecisionError, OtherRulesError, Said, Spec, Tests, noise_means, noise_of
 from accuracy.ledger import COARSE, Certified, Ledger, Tally, fine
 from accuracy.policy import Policy
 from accuracy.types import Condition, Decision, Gate, GateResult, Reason, Sample, Verdict
 
-__all__ = ["DecisionError", "State", "Tests", "decide", "noise_means", "replay"]
+__all__ = ["DecisionError", "OtherRulesError", "State", "Tests", "decide", "noise_means", "replay"]
 
 EXTEND = "Extend"
 _NORMAL_95 = 1.959964
@@ -102,8 +102,16 @@ class State:
 
     @staticmethod
     def from_json(tests: Tests, text: str) -> State:
-        """The state again; raises DecisionError if it is none of these tests."""
+        """The state again; raises DecisionError if it is none of these tests, OtherRulesError if only what it was judged by differs."""
         return State(ledgers.loads(tests, text))
+
+    @staticmethod
+    def again(tests: Tests, samples: Iterable[Sample]) -> State:
+        """Where these prompts would stand. Raises DecisionError."""
+        state = State.start(tests)
+        for sample in samples:
+            state = state.advance(tests, sample)
+        return state
 
 
 def decide(tests: Tests, state: State, *, exhausted: bool = False) -> Decision:
@@ -146,10 +154,7 @@ def replay(
 ) -> Decision:
     """The decision again from the numbers of a report, equal in every bit. Raises DecisionError."""
     tests = Tests.of(policy, strata, noise, top_k=top_k, conditions=conditions, own_reference=own_reference)
-    state = State.start(tests)
-    for sample in samples:
-        state = state.advance(tests, sample)
-    return decide(tests, state, exhausted=exhausted)
+    return decide(tests, State.again(tests, samples), exhausted=exhausted)
 
 
 def verdict(tests: Tests, state: State, *, exhausted: bool = False) -> Verdict | None:

@@ -73,6 +73,15 @@ def restarted(logs: Logs, steps: Logs) -> Logs:
     return tuple([max(a, 0) + b for a, b in zip(logs, steps, strict=True)])
 
 
+def fewest(bets: Bets, threshold: float) -> int:
+    """Observations with which the evidence can reach `threshold`: each the best that there is."""
+    best = 0.0 if bets.side == "promote" else 1.0
+    steps, logs, count = bets.steps(best), bets.start(), 0
+    while not bets.reaches(logs, threshold):
+        logs, count = added(logs, steps), count + 1
+    return count
+
+
 def promote_bets(boundary: float) -> Bets:
     return Bets("promote", boundary)
 

@@ -3,10 +3,10 @@
 A test bets on numbers in [0, 1], of which a candidate beyond the margins has a mean of at least the boundary:
 
 - Tokens: the score 1/2 + (d - B)/(2 c) of a prompt at distance d, clipped, at 1/2. B = min(kappa max(n, floor), cap) with n the
-  reference's own noise at this prompt, c = the B of the stratum's mean noise, so that distances from 0 to 2 B fill [0, 1]: what is no
-  further than the margin in the mean is told from what is, and no range is left unused (docs/benchmarks-accuracy.md, widths). One test per
-  stratum and statistic: KL divergence, and the squared difference of the golden token's log-probability, which finds what a truncated
-  divergence cannot see. Both where alternatives are told.
+  reference's own noise at this prompt, c = 1.4 times the B of the stratum's mean noise, so that scores go from 1/7 at no distance to 1 at
+  2.4 B. What lies beyond counts no more: a wider score sees more of a fault that few prompts carry, a narrower one promotes with fewer
+  prompts (docs/benchmarks-accuracy.md, widths). One test per stratum and statistic: KL divergence, and the squared difference of the
+  golden token's log-probability, which finds what a truncated divergence cannot see. Both where alternatives are told.
 - Tail: 1 for a bad prompt, at the rate that is to be certified.
 - Bias: 1/2 +- b/(8 margin), clipped, both ways, at 5/8.
 - SelfConsistency: as Tokens, on the distance of the candidate from itself.
@@ -31,12 +31,17 @@ from accuracy.types import Condition, Gate, Sample
 
 KL, SQ, RATE, BIAS_UP, BIAS_DOWN, TASK = "kl", "sq", "rate", "bias+", "bias-", "task"
 SCORE_BOUNDARY, BIAS_BOUNDARY = 0.5, 0.625
-WIDTH = 1.0  # c over B at the mean noise
+WIDTH = 1.4  # c over B at the mean noise: the widest with which ten strata at ordinary noise need less than 330 prompts
+RULES = 2  # what the numbers of prompts decide: another one with every change of WIDTH, of a boundary, of a bet (1: WIDTH was 1)
 MOST_STRATA = 256
 
 
 class DecisionError(ValueError):
     """Input that does not belong to these tests, or a stored state that is none."""
+
+
+class OtherRulesError(DecisionError):
+    """What was judged by other `RULES`: its prompts still count, its evidence does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from accuracy.evidence import Logs
-from accuracy.layout import DecisionError, Tests
+from accuracy.layout import RULES, DecisionError, OtherRulesError, Tests
 
 VERSION = 1
 FINE = 1 << 30  # steps of a distance per nat
@@ -78,6 +78,7 @@ def dumps(ledger: Ledger) -> str:
     body = bytes(numbers)
     raw = {
         "v": VERSION,
+        "rules": RULES,
         "tests": ledger.identity,
         "prompts": ledger.prompts,
         "hard": list(ledger.hard),
@@ -88,11 +89,13 @@ def dumps(ledger: Ledger) -> str:
 
 
 def loads(tests: Tests, text: str) -> Ledger:
-    """Raises DecisionError for anything but a state of these very tests."""
+    """Raises DecisionError for anything but a state of these very tests; OtherRulesError where only the rules were others."""
     try:
         raw = json.loads(text)
         if not isinstance(raw, dict) or raw.get("v") != VERSION:
             raise DecisionError("the stored state is none, or was written by another version; start anew")
+        if raw.get("rules") != RULES:
+            raise OtherRulesError("the stored state was judged by the rules of another version of polyfleet; start anew")
         if raw.get("tests") != tests.identity:
             raise DecisionError("the stored state belongs to other tests: the policy, the strata, conditions or replicas have changed")
         body = base64.b85decode(raw["state"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accuracy.decision import DecisionError, replay
+from accuracy.layout import RULES
 from accuracy.report.model import Report
 from accuracy.types import Decision, Gate, GateResult, Reason, Verdict
 
@@ -34,6 +35,12 @@ def check(report: Report) -> Check:
     if not report.strata and not report.samples and not report.decision.gates and report.decision.verdict is not Verdict.PROMOTE:
         return Check(
             True, f"{_told(report.decision)} rests on what an endpoint answered before the first prompt, which a file cannot repeat"
+        )
+    if report.rules != RULES:
+        return Check(
+            False,
+            f"{_told(report.decision)} was judged by rules {report.rules} and this version judges by rules {RULES}, which says nothing "
+            "against it; verify it with the version of polyfleet that wrote it, or repeat the run",
         )
     try:
         again = replay(

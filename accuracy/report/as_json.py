@@ -50,6 +50,7 @@ def loads(content: bytes | str) -> Report:
     version = body.get("version")
     if version != VERSION:
         raise ReportError(f"version: {_shown(version)}, must be {VERSION}: it was written by another version of polyfleet")
+    body.setdefault("rules", 1)  # the first ones had no number
     rows = body.get("samples")
     if isinstance(rows, list):
         body["samples"] = [{k: v for k, v in row.items() if k != "violation"} if isinstance(row, dict) else row for row in rows]

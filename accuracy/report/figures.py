@@ -8,7 +8,7 @@ from math import isfinite, sqrt
 from typing import Literal
 
 from accuracy import layout
-from accuracy.decision import DecisionError, State, Tests
+from accuracy.decision import DecisionError, OtherRulesError, State, Tests
 from accuracy.policy import Policy
 from accuracy.report.model import Report
 from accuracy.suspects import violates
@@ -161,7 +161,9 @@ def thresholds(report: Report) -> tuple[float, float]:
 
 
 def tests_of(report: Report) -> Tests:
-    """The tests that the run was laid out for. Raises DecisionError."""
+    """The tests that the run was laid out for. Raises DecisionError, also where it was judged by other rules than those of today."""
+    if report.rules != layout.RULES:
+        raise OtherRulesError(f"rules: {report.rules}, these are {layout.RULES}")
     return Tests.of(
         report.policy,
         dict(report.strata),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from accuracy.layout import RULES
 from accuracy.policy import Policy
 from accuracy.types import Capabilities, Condition, Cost, Decision, Fingerprint, Mode, Sample, Suspect
 
@@ -63,3 +64,4 @@ class Report:
     version: int = VERSION
     conditions: tuple[Condition, ...] = ()  # of all prompts that were planned: the tests of the design's margins were laid out for them
     exhausted: bool = False  # nothing was left to ask when the decision fell
+    rules: int = RULES  # `accuracy.layout`: what the samples were judged by

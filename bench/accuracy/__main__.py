@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.accuracy import cost, real, report, suite, warm
+from bench.accuracy import cost, models, real, report, suite, warm
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,6 +15,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser("suite", help="operating characteristics of the gate on both models")
     one.add_argument("--only", action="append", choices=sorted(suite.PARTS), help="a part; may be given again")
+    one.add_argument("--model", action="append", help=f"as its sections are called, such as {models.BYTE!r}; may be given again")
     one.add_argument("--runs", type=int, default=500, help="seeded runs of each variant")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, default=suite.RESULTS)
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     if chosen.command == "suite":
-        return suite.command(chosen.only, chosen.runs, chosen.seed, chosen.out)
+        return suite.command(chosen.only, chosen.runs, chosen.seed, chosen.out, chosen.model)
     if chosen.command in ("cost", "real"):
         return suite.on_engines(chosen.command, cost.measure if chosen.command == "cost" else real.measure, chosen.only)
     return warm.command() if chosen.command == "warm" else report.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from accuracy.layout import RULES
 from bench.accuracy import cost, prose
 from bench.accuracy.suite import Sections, load
 from bench.placement.report import table
@@ -36,11 +37,20 @@ def page(found: Sections) -> str:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         about = [section["date"], section["machine"]]
         about += [f"{section['runs']} runs, seed {section['seed']}"] if "runs" in section else []
+        about += [_OLDER] if _older(name, section) else []
         words = prose.of(name)
         lines += [f"## {name}", "", *([words] if words and words not in said else []), ", ".join(about), ""]
         said.add(words)
         lines += table(keys, ([_cell(row.get(key)) for key in keys] for row in rows))
     return "\n".join(lines)
+
+
+_OLDER = "**judged by the rules of an earlier version: scores of width B**"
+
+
+def _older(name: str, section: dict[str, Any]) -> bool:
+    """Whether its verdicts are those of other rules than today's. Rows of `widths` say their own, and in `overlap` nothing is judged."""
+    return "runs" in section and not name.startswith(("widths", "overlap")) and section.get("rules", 1) != RULES
 
 
 def _targets(found: Sections) -> list[str]:
@@ -61,7 +71,8 @@ def _targets(found: Sections) -> list[str]:
                 f"{row['variant']} ({row['way']}: promoted {row['promote']:.3g}, {row['prompts']:.0f} prompts)"
                 for row in _not(section, holds)
             ]
-            rows.append((name, text, "**not met**: " + ", ".join(missed) if missed else "met"))
+            judged = "**not met**: " + ", ".join(missed) if missed else "met"
+            rows.append((name, text, f"{judged}; {_OLDER}" if _older(name, section) else judged))
     return ["## Targets", "", *table(("measured on", "target", ""), rows)] if rows else []
 
 

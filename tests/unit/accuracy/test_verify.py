@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accuracy import layout
 from accuracy.policy import Settings, effective
 from accuracy.report import figures
 from accuracy.report.as_json import dumps, loads, pack
@@ -41,6 +42,17 @@ def test_a_run_is_reproduced_bit_for_bit_through_its_file(made: Report) -> None:
         assert found.ok, found.message
         assert found.decision == made.decision
         assert "reproduced bit for bit" in found.message
+
+
+def test_what_another_version_judged_by_other_rules_is_not_judged_again() -> None:
+    """Neither confirmed nor refuted, and no curve of evidence is drawn that the run never had."""
+    written = json.loads(dumps(PROMOTED))
+    assert written.pop("rules") == layout.RULES
+    for older in (replace(PROMOTED, rules=1), loads(json.dumps(written)), loads(dumps(replace(PROMOTED, rules=1)))):
+        found = check(older)
+        assert not found.ok
+        assert f"judged by rules 1 and this version judges by rules {layout.RULES}" in found.message
+        assert figures.curves(older) == ()
 
 
 def body() -> dict[str, Any]:
