@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from accuracy import contract, costs
 from accuracy.begin import StopError, agree_with_record, common, probed
 from accuracy.conclude import Seen, conclude, cost_of
-from accuracy.decision import DecisionError, State, Tests, decide, noise_means
+from accuracy.decision import EXTEND, DecisionError, OtherRulesError, State, Tests, decide, noise_means
 from accuracy.decision import verdict as over
 from accuracy.design import ENOUGH, Planned, count_strata, plan_order, stratum_of
+from accuracy.evidence import fewest, promote_bets
 from accuracy.golden import GoldenError, combine, fits
 from accuracy.http.capture import Captured, CaptureError, NoiseUnmeasuredError, capture, judge_noise
 from accuracy.http.client import Client, FailedError, GarbledError, RefusedError, UnavailableError, connect
@@ -26,6 +27,7 @@ from accuracy.http.examine import Examiner
 from accuracy.http.facts import facts
 from accuracy.http.probe import Agreement, agree
 from accuracy.http.windows import send, windows
+from accuracy.layout import SCORE_BOUNDARY
 from accuracy.monitor import decide_recheck
 from accuracy.policy import STRATA, Policy
 from accuracy.record import Record, RecordItem, stale
@@ -81,6 +83,7 @@ class Progress:
     record: Record | None = None
     captured: Record | None = None
     cost: tuple[Cost, Cost] = (Cost(), Cost())
+    left_out: Mapping[str, str] = field(default_factory=dict)  # stratum -> why it is not judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +278,7 @@ class _Run:
         if not items:
             raise StopError(Reason.CAPABILITY_MISSING, self._none_fits(min(context, default=None)))
         if self.record is None:
+            items = self._decidable(items)
             self.record = await self._capture(agreed, plan_order(items, self.policy, used=job.used)[: needed(self.policy)])
         known = {item.item for item in self.record.items}
         digests = {digest for _, digest in self.record.golden}
@@ -282,11 +286,37 @@ class _Run:
         if not fitting & known:
             raise StopError(Reason.GOLDEN_STALE, "the reference record was made with other golden sets; capture the reference again")
         # In the same order whether the record was made just now or before: an interrupted run must find its place again.
-        usable = [i for i in items if i.id in known and i.id in fitting]
+        usable = self._decidable([i for i in items if i.id in known and i.id in fitting])
         order = plan_order(usable, self.policy, replicas=names, used=job.used)[: self.policy.max_prompts]
         if not order:
             raise StopError(Reason.INCONCLUSIVE, "no golden prompt is left that was not used yet; add prompts to the golden sets")
         return _Plan(order, plan_order(usable, self.policy, replicas=names))
+
+    def _decidable(self, items: Sequence[Item]) -> list[Item]:
+        """Those of strata in which a candidate could be promoted at all; the others are left out and told.
+
+        Raises StopError where the golden sets themselves have too few prompts of a stratum: all others would be asked in vain."""
+        job, policy, before = self.job, self.policy, count_strata(_wanted(self.job, None))
+        if job.own_reference or job.recheck or policy.on_inconclusive == EXTEND:
+            return list(items)  # strata are not tested, nothing is promoted, or more prompts may come
+        least = fewest(promote_bets(SCORE_BOUNDARY), 1 / policy.alpha)
+        few = {name: count for name, count in count_strata(items).items() if count < least}
+        scarce = [f"{name} ({before[name]})" for name in few if before[name] < least]
+        need = f"no stratum can be decided with fewer than {least}, and about {ENOUGH} are needed at ordinary noise"
+        if scarce:
+            raise StopError(
+                Reason.INCONCLUSIVE,
+                f"the golden sets have too few prompts of {', '.join(scarce)}: {need}; add some, or leave the stratum out "
+                "(accuracy.strata, --strata)",
+            )
+        for name, count in few.items():
+            self.seen.left_out[name] = (
+                f"only {count} of {before[name]} prompts can be asked here (length, characters), and {least} decide it"
+            )
+        if few and len(few) == len(count_strata(items)):
+            told = "; ".join(f"{name}: {why}" for name, why in self.seen.left_out.items())
+            raise StopError(Reason.INCONCLUSIVE, f"no stratum has enough prompts: {told}; add shorter ones, or serve a longer context")
+        return [item for item in items if stratum_of(item) not in few]
 
     def _none_fits(self, context: int | None) -> str:
         wanted = len(_wanted(self.job, None))
@@ -305,7 +335,8 @@ class _Run:
             part = Record(
                 source.model, agreed.mode, agreed.top_k, self._now, self.policy.seed, Fingerprint(), golden, self.policy.digest, at.items
             )
-            self._report(Progress(decision, "", at.done, total, at.stratum, captured=part, cost=self._spent()))
+            left = dict(self.seen.left_out)
+            self._report(Progress(decision, "", at.done, total, at.stratum, captured=part, cost=self._spent(), left_out=left))
 
         before = self.job.captured
         same = before is not None and (before.mode, before.top_k) == (agreed.mode, agreed.top_k)
@@ -392,7 +423,10 @@ class _Run:
             decision = judge(self.tests, self.state)
             state = self.state.to_json()
             done, stratum = first + window.stop, part[-1].item.stratum
-            self._report(Progress(decision, state, done, first + end, stratum, tuple(seen.samples), record, cost=self._spent()))
+            told = tuple(seen.samples)
+            self._report(
+                Progress(decision, state, done, first + end, stratum, told, record, cost=self._spent(), left_out=dict(seen.left_out))
+            )
             if decision.verdict is not None:
                 return await self._ended(decision)
             self._judge_usable()
@@ -410,6 +444,12 @@ class _Run:
         self.tests = Tests.of(self.policy, strata, noise, top_k=agreed.top_k, conditions=conditions, own_reference=job.own_reference)
         try:
             self.state = State.from_json(self.tests, job.resume) if job.resume else State.start(self.tests)
+        except OtherRulesError as error:
+            # The rules were not chosen by what these prompts said, so they may be read under them: no second try, and none is asked again.
+            if not job.earlier:
+                raise StopError(Reason.PENDING, f"the stored state cannot go on: {error}") from error
+            log.warning("%d prompts of an interrupted run are judged again: %s", len(job.earlier), error)
+            self.state = State.again(self.tests, job.earlier)
         except DecisionError as error:
             # Fresh evidence beside the stored one would be a second try at the same error rate.
             raise StopError(Reason.PENDING, f"the stored state does not fit these tests: {error}") from error

@@ -31,6 +31,7 @@ class Seen:
     traces: list[Trace] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     uncovered: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # stratum -> why it is not judged
     replicas: tuple[str, ...] = ()
     capabilities: tuple[Capabilities, Capabilities] = (Capabilities(), Capabilities())
     mode: Mode | None = None
@@ -128,8 +129,8 @@ def _uncovered(job: Job, seen: Seen) -> list[str]:
     have = {item.stratum for one in job.golden for item in one.items}
     for stratum in job.policy.strata:
         if seen.strata and stratum not in seen.strata:
-            why = "no golden item has it" if stratum not in have else "no item of it fits the context, or the reference took none"
-            out.append(f"stratum {stratum}: {why}")
+            nothing = "no golden item has it" if stratum not in have else "no item of it fits the context, or the reference took none"
+            out.append(f"stratum {stratum}: {seen.left_out.get(stratum, nothing)}")
     if seen.mode is not None and seen.mode is not Mode.PROMPT_LOGPROBS:
         part = "a few positions of each prompt" if seen.mode is Mode.STEPWISE else "each prompt up to the first difference"
         out.append(f"mode {seen.mode} covers {part} only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cache
@@ -67,6 +68,8 @@ def test_stepwise_promotes_and_finds_faults_as_well() -> None:
     [
         ("nan", Reason.HARD_FAULT, 0),
         ("extra-bos", Reason.CONTRACT_MISMATCH, 0),
+        ("end-token=32", Reason.CONTRACT_MISMATCH, 0),  # answers end at a blank
+        ("default-temperature=0", Reason.CONTRACT_MISMATCH, 0),
         ("stale=1", Reason.HARD_FAULT, 1),  # another model: fluent nonsense
         ("vocab-cut=100", Reason.HARD_FAULT, 8),
         ("rope-base=1e5", Reason.NOT_EQUIVALENT, 16),
@@ -128,6 +131,16 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_an_unbroken_one() -> Non
             # Another policy makes other tests: the evidence is not for them, and fresh evidence would be a second try.
             other = await run(candidate.url, record=record_, resume=at.state, policy=policy(alpha=0.01))
             assert (other.decision.verdict, other.decision.reason) == (Verdict.INCONCLUSIVE, Reason.PENDING)
+            # Another version may judge by other rules: the prompts count, by the rules of today. Without them nothing does.
+            older = json.dumps({**json.loads(at.state), "rules": 1})
+            asked = len(candidate.asked)
+            judged = await run(candidate.url, record=record_, resume=older, earlier=at.samples)
+            assert (judged.decision.verdict, judged.decision.prompts) == (whole.decision.verdict, whole.decision.prompts)
+            assert judged.report.samples[: len(at.samples)] == at.samples
+            assert not [b for _, b in candidate.asked[asked:] if scoring(b) and [c for c in counted if b["prompt"][: len(c)] == c]]
+            lost = await run(candidate.url, record=record_, resume=older)
+            assert (lost.decision.verdict, lost.decision.reason) == (Verdict.INCONCLUSIVE, Reason.PENDING)
+            assert "rules of another version" in lost.decision.message
 
     record_, whole = record(), promoted()
     ids = {item.item: item.prompt_ids for item in record_.items}

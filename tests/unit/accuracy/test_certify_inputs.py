@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from accuracy.http.client import connect
 from accuracy.http.endpoint import Endpoint
 from accuracy.http.probe import probe
 from accuracy.record import Record
-from accuracy.types import Fingerprint, GoldenSet, Mode, Reason, Verdict
+from accuracy.types import Fingerprint, GoldenSet, Item, Mode, Reason, Verdict
 from tests.unit.accuracy.servers import (
     NOW,
     REFERENCE,
@@ -259,6 +259,44 @@ def test_prompts_that_exceed_the_context_are_told_and_never_sent() -> None:
     found = asyncio.run(main())
     assert (found.decision.verdict, found.decision.reason) == (Verdict.INCONCLUSIVE, Reason.CAPABILITY_MISSING)
     assert "none of 8 golden prompts fits the context of 64 tokens" in found.decision.message
+
+
+def test_a_stratum_that_nobody_could_pass_is_told_before_anything_is_scored() -> None:
+    """At alpha 5 % and the best scores there are, six prompts are evidence of 17.8 and seven of 31, and 20 are needed."""
+    few = GoldenSet("few", "sha256:few", tuple(replace(i, stratum="Tools" if n < 6 else "Chat") for n, i in enumerate(golden(64).items)))
+    both = policy(strata=("Chat", "Tools"))
+    found = certified(golden=(few,), policy=both, record=replace(record(), golden=(("few", few.digest),)))
+    assert (found.decision.reason, found.decision.prompts) == (Reason.INCONCLUSIVE, 0)
+    assert found.decision.message.startswith(
+        "the golden sets have too few prompts of Tools (6): no stratum can be decided with fewer than 7,"
+    )
+    assert found.decision.message.endswith("add some, or leave the stratum out (accuracy.strata, --strata)")
+
+
+def test_a_stratum_of_which_too_little_can_be_asked_is_left_out_and_told() -> None:
+    """Of ten prompts of Tools eight are longer than the context: the other stratum is judged, and two prompts decide nothing."""
+
+    def placed(number: int, item: Item) -> Item:
+        long = replace(item, text="x" * 4000, messages=()) if number < 8 else item
+        return replace(long, stratum="Tools" if number < 10 else "Chat")
+
+    mixed = GoldenSet("mixed", "sha256:mixed", tuple(placed(n, i) for n, i in enumerate(golden(64).items)))
+    made = replace(record(), golden=(("mixed", mixed.digest),))
+    left: list[Mapping[str, str]] = []
+
+    async def main() -> Outcome:
+        async with engine(BF16, "--fault=rope-base=1e5") as candidate:
+            return await run(
+                candidate.url, record=made, golden=(mixed,), policy=policy(strata=("Chat", "Tools")),
+                on_progress=lambda progress: left.append(progress.left_out),
+            )  # fmt: skip
+
+    found = asyncio.run(main())
+    why = "only 2 of 10 prompts can be asked here (length, characters), and 7 decide it"
+    assert found.decision.verdict is Verdict.BLOCK
+    assert {s.stratum for s in found.report.samples} == {"Chat"}
+    assert left[0] == {"Tools": why}
+    assert f"stratum Tools: {why}" in found.report.uncovered
 
 
 def test_a_record_says_why_it_left_items_out() -> None:
