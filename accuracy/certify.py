@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ from accuracy.conclude import Seen, conclude, cost_of
 from accuracy.decision import EXTEND, DecisionError, OtherRulesError, State, Tests, decide, noise_means
 from accuracy.decision import verdict as over
 from accuracy.design import ENOUGH, Planned, count_strata, plan_order, stratum_of
-from accuracy.evidence import fewest, promote_bets
+from accuracy.evidence import fewest, promote_bets, rate_bets
 from accuracy.golden import GoldenError, combine, fits
 from accuracy.http.capture import Captured, CaptureError, NoiseUnmeasuredError, capture, judge_noise
 from accuracy.http.client import Client, FailedError, GarbledError, RefusedError, UnavailableError, connect
@@ -83,7 +83,7 @@ class Progress:
     record: Record | None = None
     captured: Record | None = None
     cost: tuple[Cost, Cost] = (Cost(), Cost())
-    left_out: Mapping[str, str] = field(default_factory=dict)  # stratum -> why it is not judged
+    notes: tuple[str, ...] = ()  # what is known beforehand of what the run cannot show, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +297,8 @@ class _Run:
 
         Raises StopError where the golden sets themselves have too few prompts of a stratum: all others would be asked in vain."""
         job, policy, before = self.job, self.policy, count_strata(_wanted(self.job, None))
-        if job.own_reference or job.recheck or policy.on_inconclusive == EXTEND:
-            return list(items)  # strata are not tested, nothing is promoted, or more prompts may come
+        if job.own_reference or job.recheck or policy.on_inconclusive == EXTEND or len(items) < policy.min_prompts:
+            return list(items)  # strata are not tested, nothing is promoted, more prompts may come, or few are asked, for faults
         least = fewest(promote_bets(SCORE_BOUNDARY), 1 / policy.alpha)
         few = {name: count for name, count in count_strata(items).items() if count < least}
         scarce = [f"{name} ({before[name]})" for name in few if before[name] < least]
@@ -316,7 +316,14 @@ class _Run:
         if few and len(few) == len(count_strata(items)):
             told = "; ".join(f"{name}: {why}" for name, why in self.seen.left_out.items())
             raise StopError(Reason.INCONCLUSIVE, f"no stratum has enough prompts: {told}; add shorter ones, or serve a longer context")
-        return [item for item in items if stratum_of(item) not in few]
+        kept = [item for item in items if stratum_of(item) not in few]
+        clean = fewest(rate_bets(policy.bad_prompt_rate), 1 / policy.alpha)
+        if len(kept) < clean and not job.used:
+            self.seen.scarce = (
+                f"only {len(kept)} prompts can be asked, and {clean} without a bad one are needed to promote: this run can block, and else "
+                "holds; add prompts, or certify less (--level, accuracy.badPromptRate)"
+            )
+        return kept
 
     def _none_fits(self, context: int | None) -> str:
         wanted = len(_wanted(self.job, None))
@@ -335,8 +342,8 @@ class _Run:
             part = Record(
                 source.model, agreed.mode, agreed.top_k, self._now, self.policy.seed, Fingerprint(), golden, self.policy.digest, at.items
             )
-            left = dict(self.seen.left_out)
-            self._report(Progress(decision, "", at.done, total, at.stratum, captured=part, cost=self._spent(), left_out=left))
+            notes = self.seen.notes()
+            self._report(Progress(decision, "", at.done, total, at.stratum, captured=part, cost=self._spent(), notes=notes))
 
         before = self.job.captured
         same = before is not None and (before.mode, before.top_k) == (agreed.mode, agreed.top_k)
@@ -423,10 +430,8 @@ class _Run:
             decision = judge(self.tests, self.state)
             state = self.state.to_json()
             done, stratum = first + window.stop, part[-1].item.stratum
-            told = tuple(seen.samples)
-            self._report(
-                Progress(decision, state, done, first + end, stratum, told, record, cost=self._spent(), left_out=dict(seen.left_out))
-            )
+            told, notes = tuple(seen.samples), seen.notes()
+            self._report(Progress(decision, state, done, first + end, stratum, told, record, cost=self._spent(), notes=notes))
             if decision.verdict is not None:
                 return await self._ended(decision)
             self._judge_usable()

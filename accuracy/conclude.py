@@ -32,6 +32,7 @@ class Seen:
     outputs: dict[str, str] = field(default_factory=dict)
     uncovered: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)  # stratum -> why it is not judged
+    scarce: str = ""  # why nothing can be promoted
     replicas: tuple[str, ...] = ()
     capabilities: tuple[Capabilities, Capabilities] = (Capabilities(), Capabilities())
     mode: Mode | None = None
@@ -47,6 +48,11 @@ class Seen:
     exhausted: bool = False
     cost: tuple[Cost, Cost] = (Cost(), Cost())
     models: tuple[str, str] = ("", "")
+
+    def notes(self) -> tuple[str, ...]:
+        """What is known before the first prompt of what the run cannot show."""
+        left = (f"stratum {name} is left out: {why}" for name, why in sorted(self.left_out.items()))
+        return (*left, *([self.scarce] if self.scarce else []))
 
     def took(self, one: Examined) -> None:
         self.samples.append(one.sample)

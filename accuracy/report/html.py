@@ -172,7 +172,8 @@ def _worst(report: Report) -> Iterator[str]:
     yield f"<table><thead><tr><th>item</th>{what}{'<th>what the candidate says there</th>' if quoted else ''}</tr></thead><tbody>"
     for item in report.worst:
         place = words.DASH if item.position is None else str(item.position)
-        output = f"<pre>{escape(item.output)}</pre>" if item.output else '<span class="soft">not quoted</span>'
+        blank = "blanks only" if item.output else "not quoted"
+        output = f"<pre>{escape(item.output)}</pre>" if item.output.strip() else f'<span class="soft">{blank}</span>'
         tone = "r bad" if item.kl > report.policy.margins.tail_kl else "r"
         far = f'<td class="r">{place}</td><td class="{tone}">{words.number(item.kl)}</td>'
         yield f"<tr><td>{escape(item.item)}</td>{far}{f'<td>{output}</td>' if quoted else ''}</tr>"

@@ -140,7 +140,7 @@ def prompts(report: Report, which: str) -> str:
         return ""
     height, top = 150.0, 22.0
     last = len(report.samples)
-    x = svg.Scale(0, max(last, 2), _LEFT, WIDTH - 20)
+    x = svg.Scale(0, max(last, 2) * 1.01, _LEFT, WIDTH - 20)  # the last mark lies inside the frame
     rows = []
     for place, sample in enumerate(report.samples, 1):
         far = distance(sample, which)

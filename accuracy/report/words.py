@@ -125,6 +125,7 @@ def limits(report: Report) -> tuple[str, ...]:
         "The inference is to prompts like the golden set's. What users ask and no stratum resembles is not judged.",
         "Tokens tests the mean of a clipped score: a few very bad prompts hardly move it. HardFaults and Tail are what bounds them.",
         "Tail is pooled over the strata: one stratum of eight with 8 % bad prompts is 1 % of all, and passes about one time in eight.",
+        "Scored requests name a temperature. Whether both sides sample where a user names none is compared, at which temperature is not.",
     ]
     if report.mode is Mode.STEPWISE:
         found.append("Stepwise looks at a few positions of each prompt: a fault at the others is seen only where it changes these.")

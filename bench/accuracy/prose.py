@@ -78,10 +78,10 @@ the loop's lateness is its own, the rest is waiting for a core. Two cores, share
 before the score was widened, which changes no count of these rows (68 and 32 prompts, where nothing differs).
 
 **Drawn from it:** SmolLM2 in numpy is certified in 91 s of the 180 that are allowed, and its entry check takes 20 s, or 24 s in Stepwise
-on llama.cpp, of 30, with more than one core busy with others. The checker itself takes one to three per cent of the seconds, the engine the rest. Once the
-loop was 110 ms late, 17 ms of which were its own. Level Quick with its own rate of bad prompts (2 %, 172 prompts of six strata) was not
-measured to an end: with both cores busy with others it had taken 166 CPU seconds of the engine after 517 s. Of this case the target for
-seconds is open.
+on llama.cpp, of 30, with more than one core busy with others. The checker itself takes one to three per cent of the seconds, the engine
+the rest. Once the loop was 110 ms late, 17 ms of which were its own. Level Quick with its own rate
+of bad prompts (2 %, 172 prompts of six strata) was not measured to an end: with both cores busy with others it had taken 166 CPU seconds
+of the engine after 517 s. Of this case the target for seconds is open.
 """,
     "real": """SmolLM2-135M on the llama.cpp server, which rounds activations to int8, captured as the reference; numpy in fp32 as
 the candidate, through `polyfleet accuracy run`. Level Quick, Stepwise, four positions of short prompts, noise stated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -282,21 +282,34 @@ def test_a_stratum_of_which_too_little_can_be_asked_is_left_out_and_told() -> No
 
     mixed = GoldenSet("mixed", "sha256:mixed", tuple(placed(n, i) for n, i in enumerate(golden(64).items)))
     made = replace(record(), golden=(("mixed", mixed.digest),))
-    left: list[Mapping[str, str]] = []
+    notes: list[tuple[str, ...]] = []
 
     async def main() -> Outcome:
         async with engine(BF16, "--fault=rope-base=1e5") as candidate:
             return await run(
                 candidate.url, record=made, golden=(mixed,), policy=policy(strata=("Chat", "Tools")),
-                on_progress=lambda progress: left.append(progress.left_out),
+                on_progress=lambda progress: notes.append(progress.notes),
             )  # fmt: skip
 
     found = asyncio.run(main())
     why = "only 2 of 10 prompts can be asked here (length, characters), and 7 decide it"
     assert found.decision.verdict is Verdict.BLOCK
     assert {s.stratum for s in found.report.samples} == {"Chat"}
-    assert left[0] == {"Tools": why}
+    assert notes[0] == (f"stratum Tools is left out: {why}",)
     assert f"stratum Tools: {why}" in found.report.uncovered
+
+
+def test_too_few_prompts_to_promote_are_told_before_the_first_answer() -> None:
+    """At 10 % bad prompts and alpha 5 % 33 clean ones are needed: (1.0556^n + 2 * 1.1056^n)/3 is 18.4 for 32 and 20.3 for 33."""
+    seen: list[tuple[str, ...]] = []
+    few = GoldenSet("few", "sha256:few", golden(64).items[:30])
+    made = replace(record(), golden=(("few", few.digest),))
+    found = certified(golden=(few,), record=made, on_progress=lambda progress: seen.append(progress.notes))
+    assert found.decision.reason is Reason.INCONCLUSIVE
+    assert 20 <= found.decision.prompts <= 30
+    (note,) = seen[0]
+    told = f"only {found.decision.prompts} prompts can be asked, and 33 without a bad one are needed to promote: this run can block"
+    assert note.startswith(told)
 
 
 def test_a_record_says_why_it_left_items_out() -> None:

@@ -91,17 +91,17 @@ def test_prompts_to_promote_by_the_rate_of_bad_prompts(rate: float, alpha: float
     assert tuple(prompts_until(bets, 0.0, 1 / alpha, (1.0,) * bad) for bad in range(4)) == wanted
 
 
-@pytest.mark.parametrize(("ratio", "wanted"), [(0.0, 10), (0.3, 11), (0.65, 13), (1.0, 16), (1.1, 18), (1.6, 36)])
+@pytest.mark.parametrize(("ratio", "wanted"), [(0.0, 12), (0.3, 14), (0.65, 17), (1.0, 22), (1.1, 24), (1.6, 49)])
 def test_prompts_to_promote_by_the_distance(ratio: float, wanted: int) -> None:
-    """Tokens alone, of a candidate that is at `ratio` times the noise at every prompt: x = 1/2 + (ratio - 2)/4, and the mean over lambda of
-    (1 + lambda (1 - ratio/2))^n reaches 100."""
-    assert prompts_until(promote_bets(0.5), 0.5 + (ratio - 2) / 4, 100.0) == wanted
+    """Tokens alone, of a candidate that is at `ratio` times the noise at every prompt: x = 1/2 + (ratio - 2)/5.6, and the mean over lambda
+    of (1 + lambda (1 - ratio/2)/1.4)^n reaches 100."""
+    assert prompts_until(promote_bets(0.5), 0.5 + (ratio - 2) / 5.6, 100.0) == wanted
 
 
-@pytest.mark.parametrize(("ratio", "wanted"), [(1.0, 32395), (1.3, 1541), (1.6, 59.06), (1.8, 6.639)])
+@pytest.mark.parametrize(("ratio", "wanted"), [(1.0, 1790.9), (1.3, 178.2), (1.6, 16.72), (1.8, 3.682)])
 def test_evidence_after_the_prompts_of_an_entry_check(ratio: float, wanted: float) -> None:
     bets = promote_bets(0.5)
-    assert bets.evidence(after(bets, [0.5 + (ratio - 2) / 4] * 32)) == pytest.approx(wanted, rel=0.01)
+    assert bets.evidence(after(bets, [0.5 + (ratio - 2) / 5.6] * 32)) == pytest.approx(wanted, rel=0.01)
 
 
 def test_a_stale_process_hides_a_fault_and_a_restarted_one_does_not() -> None:

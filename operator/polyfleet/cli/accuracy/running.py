@@ -132,15 +132,15 @@ def agreed(chosen: argparse.Namespace, err: TextIO) -> bool:
 
 async def _certify(job: Job, folder: Folder, err: TextIO) -> Outcome:
     bar, reached, saved_at = Bar(err), _NOTHING, time.monotonic()
-    told: set[str] = set()  # strata that are left out
+    told: list[str] = []
 
     def progress(now: Progress) -> None:
         nonlocal reached, saved_at
         reached = now
-        for name in sorted(now.left_out.keys() - told):
+        for note in now.notes[len(told) :]:
             bar.close()
-            say(err, f"stratum {name} is left out: {now.left_out[name]}")
-            told.add(name)
+            say(err, note)
+            told.append(note)
         parts = (now.stratum, evidence(now.decision)) if now.state else ("capturing the reference", now.stratum)
         bar.show(now.done, now.total, " · ".join(part for part in parts if part))
         # A captured part is packed anew each time, a record once.
