@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from accuracy.layout import RULES
 from bench.accuracy import prose, report
 
 
@@ -30,7 +31,7 @@ def targets(page: str) -> dict[str, str]:
 def test_targets_are_judged_row_by_row() -> None:
     """A fault promoted once, a harmless variant at 98.9 %, and one stratum at 261 prompts: each misses its own target."""
     rows = (variant("fault", 0.002, 9), variant("benign", 0.989, 330), variant("benign", 1.0, 261, "one stratum"))
-    found = targets(report.page({"corpus: m": section(*rows, runs=500, seed=0)}))
+    found = targets(report.page({"corpus: m": section(*rows, runs=500, seed=0, rules=RULES)}))
     assert found["no fault is ever promoted"] == "**not met**: one fault (ten strata: promoted 0.002, 9 prompts)"
     assert "promoted 0.989" in found["harmless variants are promoted in 99 % of runs"]
     slow = found["harmless variants need a median of 260 prompts in one stratum, 330 in ten"]
@@ -39,9 +40,22 @@ def test_targets_are_judged_row_by_row() -> None:
 
 
 def test_what_was_not_measured_is_not_met() -> None:
-    found = targets(report.page({"corpus: m": section(variant("benign", 1.0, 260), runs=500, seed=0)}))
+    found = targets(report.page({"corpus: m": section(variant("benign", 1.0, 260), runs=500, seed=0, rules=RULES)}))
     assert "no fault is ever promoted" not in found
     assert found["harmless variants are promoted in 99 % of runs"] == "met"
+
+
+def test_rows_of_other_rules_are_told_apart() -> None:
+    """Those of before the rules had a number too. A table that says its own width is of no rules."""
+    rows = (variant("benign", 1.0, 260),)
+    for about in ({}, {"rules": RULES - 1}):
+        page = report.page({"corpus: m": section(*rows, runs=5, seed=0, **about), "widths: m": section({"width": 1.0}, runs=5, seed=0)})
+        assert targets(page)["harmless variants are promoted in 99 % of runs"].startswith(
+            "met; **judged by the rules of an earlier version"
+        )
+        corpus, widths = page.split("## widths: m")
+        assert "5 runs, seed 0, **judged by the rules of an earlier version" in corpus.split("## corpus: m")[1]
+        assert "earlier version" not in widths
 
 
 def test_costs_have_their_limits() -> None:
