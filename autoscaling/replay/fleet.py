@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, make_dataclass
 from itertools import accumulate
 from typing import Any
@@ -137,15 +139,15 @@ class Fleet:
         if ready_at <= now:
             self.advance(now)
 
-    def stop(self, now: float, *, serving: bool = False) -> None:
+    def stop(self, now: float, *, serving: bool = False, among: Collection[str] | None = None) -> None:
         """One replica less: the youngest that loads, which ends at once, else the one with the least outstanding work, which drains.
-        `serving`: none of those that load."""
+        `serving`: none of those that load; `among`: only of options with these names."""
         s = self.state
-        loading = [] if serving else [(-s.slots[slot].created, self._names[slot], slot) for slot in self._in(LOADING)]
+        loading = [] if serving else [(-s.slots[slot].created, self._names[slot], slot) for slot in self._of(LOADING, among)]
         if loading:
             close(s, min(loading)[2], now)
             return
-        ready = [(s.slots[slot].owed / s.slots[slot].speed, self._names[slot], slot) for slot in self._in(READY)]
+        ready = [(s.slots[slot].owed / s.slots[slot].speed, self._names[slot], slot) for slot in self._of(READY, among)]
         if not ready:
             return
         slot = min(ready)[2]
@@ -159,6 +161,13 @@ class Fleet:
 
     def _in(self, phase: int) -> list[int]:
         return [slot for slot, found in enumerate(self._phases()) if found == phase]
+
+    def _of(self, phase: int, among: Collection[str] | None) -> list[int]:
+        return [slot for slot in self._in(phase) if among is None or self._options[slot].name in among]
+
+    def counts(self, *phases: int) -> dict[str, int]:
+        """Replicas in these phases by the name of their option."""
+        return dict(Counter(self._options[slot].name for phase in phases for slot in self._in(phase)))
 
     @property
     def size(self) -> int:

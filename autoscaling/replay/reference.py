@@ -47,7 +47,7 @@ def clairvoyant(
     cold = ColdStarts(cold_start_s, seed)
     actions: list[tuple[float, int, float]] = []  # when; 1 = start, 0 = stop; when it serves
     for rank in range(1, int(max(sizes.max(), first)) + 1):
-        actions += _rank(sizes >= rank, rank <= first, bin_s, cold)
+        actions += spans(sizes >= rank, rank <= first, bin_s, cold)
     actions.sort()
     fleet = begin(load, first, most)
     starts = 0
@@ -64,17 +64,18 @@ def clairvoyant(
     return result(load, fleet, len({at for at, _, _ in actions}), starts)
 
 
-def _rank(needed: np.ndarray, there: bool, bin_s: float, cold: ColdStarts) -> Iterable[tuple[float, int, float]]:
-    """Starts and stops of the replica that serves whenever at least so many are needed."""
+def spans(needed: np.ndarray, there: bool, bin_s: float, cold: ColdStarts, scale: float = 1.0) -> Iterable[tuple[float, int, float]]:
+    """Starts and stops of the replica that serves whenever at least so many are needed: when, 1 = start and 0 = stop, when it serves.
+    `scale`: of the cold starts that are drawn."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], needed.astype(int), [0]))))
-    spans = [(float(a) * bin_s, float(b) * bin_s) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    wanted = [(float(a) * bin_s, float(b) * bin_s) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     free_from = 0.0 if there else -math.inf  # when it was last needed; -inf = it does not run
-    for begins, ends in spans:
+    for begins, ends in wanted:
         if free_from == -math.inf:
-            took = cold.draw()
+            took = scale * cold.draw()
             yield max(0.0, begins - took), 1, max(begins, took)
         else:
-            took = cold.draw()
+            took = scale * cold.draw()
             if begins - free_from > took:
                 yield free_from, 0, 0.0
                 yield begins - took, 1, begins

@@ -27,6 +27,7 @@ from autoscaling.replay.outage import Kind, Outage
 from autoscaling.replay.search import Search
 from autoscaling.replay.series import series
 from autoscaling.replay.shipped import GOALS, Shipped
+from bench.autoscaling import mixed
 from bench.autoscaling.replay import figures, passes, within
 from tools.paths import ROOT
 
@@ -36,6 +37,7 @@ COLD_STARTS_S = (60.0, 120.0, 180.0)
 SEEDS = (0, 1, 2)
 OUTAGE_S = (1500.0, 2100.0)  # ten minutes at the peak of conv3
 OUTAGE_WINDOW_S = (1500.0, 2700.0)  # judged: twenty minutes
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
 WORTH_A_REFERENCE = 0.5  # below this attainment hours are not compared
 Row = dict[str, Any]
 
@@ -68,7 +70,7 @@ def measure(group: Group) -> list[Row]:
         row = (
             figures(of, result, search)
             if group.part in ("targets", "series")
-            else _figures(result, None if group.part == "outages" else search, within(group.load))
+            else _figures(result, search if group.part in _WITH_REFERENCES else None, within(group.load))
         )
         common = {"load": group.load, "cold_start_s": group.cold_start_s, "seed": group.seed, "policy": policy, "knob": knob}
         rows.append({**common, **row, **more})
@@ -96,6 +98,13 @@ def _targets(of: Load, group: Group) -> _Runs:
         begun = time.process_time()
         result, policy = passes(of, group.cold_start_s, group.seed, number)
         yield "decide", None, result, {"passes": number, "cpu_s": round(time.process_time() - begun, 1), "reasons": policy.reasons}
+
+
+def _curve(of: Load, group: Group) -> _Runs:
+    """The shipped decision with a share of what it asks for: its hours at the attainments of the others."""
+    for share in SHARES:
+        policy = Shipped(GOALS[of.name], group.cold_start_s, share=share)
+        yield "decide", share, run(of, policy, cold_start_s=group.cold_start_s, seed=group.seed), {}
 
 
 def _baseline(of: Load, group: Group, one: Baseline, knob: float) -> Result:
@@ -130,20 +139,39 @@ def _outages(of: Load, group: Group) -> _Runs:
             yield name, knob, result, {"outage": "none" if kind is None else str(kind), "attainment_window": round(met, 6)}
 
 
-_PARTS = {"targets": _targets, "series": _targets, "defaults": _defaults, "knobs": _knobs, "outages": _outages}
+def _mixed(of: Load, group: Group) -> _Runs:
+    for line in mixed.lines(of, group.seed, within(of.name)):
+        yield line.policy, line.knob, line.run.result, line.more()
+
+
+_PARTS = {
+    "targets": _targets,
+    "series": _targets,
+    "curve": _curve,
+    "defaults": _defaults,
+    "knobs": _knobs,
+    "outages": _outages,
+    "mixed": _mixed,
+}
+_WITH_REFERENCES = ("targets", "series", "defaults")
 PARTS = tuple(_PARTS)
 
 
 def groups(part: str, folder: Path, *, quick: bool) -> list[Group]:
-    """`knobs` of the ten-hour load take one seed: their differences are many times those between seeds."""
+    """`knobs` and `curve` take one seed: their differences are many times those between seeds. At other cold starts than 120 s `knobs`
+    leaves out the ten-hour load; a knob for all loads is chosen at 120 s."""
     if part == "series":
         return [Group(part, "series14", 120.0, seed, str(folder), 12.0 if quick else None) for seed in SEEDS[: 1 if quick else None]]
     if part == "outages":
         return [Group(part, "conv3", 120.0, seed, str(folder)) for seed in SEEDS[: 1 if quick else None]]
+    if part == "mixed":
+        return [Group(part, name, 120.0, seed, str(folder)) for name in ("conv3", "code1") for seed in SEEDS[: 1 if quick else None]]
     found = []
     for name in LOADS:
         for cold in (120.0,) if quick else COLD_STARTS_S:
-            seeds = SEEDS[:1] if quick or (part == "knobs" and name == "ramp10h") else SEEDS
+            if part == "knobs" and name == "ramp10h" and cold != 120.0:
+                continue
+            seeds = SEEDS[:1] if quick or part in ("knobs", "curve") else SEEDS
             found += [Group(part, name, cold, seed, str(folder)) for seed in seeds]
     return found
 
