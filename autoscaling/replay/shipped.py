@@ -11,11 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autoscaling import seasonal
 from autoscaling.decide import decide
 from autoscaling.memory import Memory, learned, restore
 from autoscaling.replay.fleet import Seen, View
 from autoscaling.replay.harness import SPREAD
 from autoscaling.replay.loads import COSTS
+from autoscaling.season import Season
 from autoscaling.types import Demand, Direction, Look, Replica, ReplicaState, Settings, Slo
 
 EPOCH_S = 1_700_000_000.0  # when a replay begins, by the policy's clock
@@ -40,6 +42,7 @@ class Shipped:
     reason: str = ""
     message: str = ""
     memory: Memory | None = None
+    season: Season = field(default_factory=Season)  # of the days that were replayed
     reasons: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,11 +57,13 @@ class Shipped:
         return min(max(size, demand.min_replicas), demand.max_replicas)
 
     def demand(self, view: View) -> Demand:
-        decision = decide(self.memory, self.look(view))
+        look = seasonal.given(self.season, self.look(view))
+        decision = decide(self.memory, look)
         if not isinstance(decision.memory, Memory):
             raise TypeError(f"decide returned a memory of {type(decision.memory).__name__}")
         self.memory = decision.memory
         demand = decision.demand
+        self.season = seasonal.fed(self.season, look, demand)
         self.reason, self.message = f"{demand.direction}/{demand.reason}", demand.message
         if demand.direction is not Direction.HOLD:
             self.reasons[self.reason] = self.reasons.get(self.reason, 0) + 1

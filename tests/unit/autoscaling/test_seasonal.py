@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from autoscaling.replay.harness import run
+from autoscaling.replay.loads import make
+from autoscaling.replay.shipped import Shipped
 from autoscaling.season import DAY_BINS, Season, Trial, pack
 from autoscaling.seasonal import fed, given, measure
-from autoscaling.types import Look, MetricState, Replica, SleepRule, Why
+from autoscaling.types import Look, MetricState, Replica, SleepRule, Slo, Why
 from tests.unit.autoscaling.scene import COSTS, Scene, settings, steady
 
 DAY = 86_400.0
@@ -142,3 +145,14 @@ def test_who_sleeps_is_up_before_the_morning_and_does_not_sleep_in_it():
         assert scene.size == 3
     scene.run(0.0, 900.0)
     assert scene.size == 0
+
+
+def test_a_replay_uses_the_earlier_days_as_the_operator_does():
+    """A quarter of a replica's load at 10:00 of the fifth day, when four days had 9 work/s: nine replicas are asked for."""
+    of = make("quiet", [0.5 + k for k in range(120)], [400] * 120, [100] * 120)
+    policy = Shipped(Slo(2.0, None, 98.5), 120.0, began=4 * DAY + 36_000.0, season=WEEK)
+    run(of, policy, cold_start_s=120.0, seed=0)
+    assert policy.reasons == {"Up/Season": 1}
+    assert policy.memory is not None
+    assert policy.memory.held == 9.0
+    assert policy.season.level is not None
