@@ -137,6 +137,8 @@ def _uncovered(job: Job, seen: Seen) -> list[str]:
         if seen.strata and stratum not in seen.strata:
             nothing = "no golden item has it" if stratum not in have else "no item of it fits the context, or the reference took none"
             out.append(f"stratum {stratum}: {seen.left_out.get(stratum, nothing)}")
+    if seen.scarce:
+        out.append(seen.scarce)
     if seen.mode is not None and seen.mode is not Mode.PROMPT_LOGPROBS:
         part = "a few positions of each prompt" if seen.mode is Mode.STEPWISE else "each prompt up to the first difference"
         out.append(f"mode {seen.mode} covers {part} only")

@@ -15,7 +15,7 @@ from accuracy.report.words import number, statistic, where
 from accuracy.suspects import violates
 
 WIDTH = 980.0
-_LEFT, _RIGHT = 56.0, 196.0  # room for the axis and for the labels at the lines' ends
+_LEFT, _RIGHT = 56.0, 226.0  # room for the axis and for the labels at the lines' ends
 _PANEL = 190.0
 _Of = Callable[[tuple[int, float, float]], float]  # which evidence of a curve's point
 _DECADES = 9  # of evidence that one panel shows at most
@@ -49,14 +49,14 @@ def _panel(
         parts += [svg.line(x.start, y(tick), x.end, y(tick), "grid"), svg.text(x.start - 8, y(tick) + 4, svg.power(tick), "tick", "end")]
     parts += [svg.rect(x.start, top, x.end - x.start, y(threshold) - top, "won" if lowest else "lost")]
     parts += [svg.line(x.start, y(threshold), x.end, y(threshold), "limit good" if lowest else "limit bad")]
-    parts.append(svg.text(x.start + 8, y(threshold) - 6, f"{number(threshold)}: {hint}", "hint"))
     for curve in curves:
         points = [(x(0), y(1.0)), *((x(point[0]), y(of(point))) for point in curve.points)]
         parts.append(svg.path(points, f"curve {curve.gate}", f"{_name(curve)}: {amount(of(curve.points[-1]))}"))
         crossed = next((point for point in curve.points if of(point) >= threshold), None)
         if crossed is not None:
             parts.append(svg.dot(x(crossed[0]), y(of(crossed)), 3, f"mark {curve.gate}", f"{_name(curve)} at prompt {crossed[0]}"))
-    return [*parts, *_ends(curves, x, y, top, of, lowest=lowest)]
+    told = svg.text(x.start + 8, y(threshold) - 6, f"{number(threshold)}: {hint}", "hint")  # last: lines run beneath it
+    return [*parts, *_ends(curves, x, y, top, of, lowest=lowest), told]
 
 
 def _ends(curves: Sequence[Curve], x: svg.Scale, y: svg.Scale, top: float, of: _Of, *, lowest: bool) -> list[str]:
@@ -117,7 +117,7 @@ def _ratio_row(row: Ratio, x: svg.Scale, y: float, step: float, columns: Sequenc
             parts.append(svg.line(x(max(row.low, x.low)), y, x(row.high), y, f"whisker {tone}"))
         parts.append(svg.dot(x(row.ratio), y, 4.5, f"point {tone}", f"{row.name}: {number(row.ratio)}"))
     shown = (
-        "–" if row.ratio is None else number(row.ratio),
+        "–" if row.ratio is None else "< 0.001" if 0 < row.ratio < x.low else number(row.ratio),  # as far as the axis goes
         "–" if row.boundary is None else number(row.boundary),
         str(row.prompts),
         str(row.bad),

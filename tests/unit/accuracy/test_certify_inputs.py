@@ -310,6 +310,7 @@ def test_too_few_prompts_to_promote_are_told_before_the_first_answer() -> None:
     (note,) = seen[0]
     told = f"only {found.decision.prompts} prompts can be asked, and 33 without a bad one are needed to promote: this run can block"
     assert note.startswith(told)
+    assert note in found.report.uncovered
 
 
 def test_a_record_says_why_it_left_items_out() -> None:
