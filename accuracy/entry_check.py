@@ -125,7 +125,7 @@ def _short(item: Item, golden: RecordItem | None, policy: Policy) -> bool:
 async def _contract(client: Client, record: Record, golden: Sequence[GoldenSet]) -> None:
     if record.facts is None:
         return
-    mine = await facts(client, [item for one in golden for item in one.items], like=record.facts, defaults=False)
+    mine = await facts(client, [item for one in golden for item in one.items], like=record.facts, habits=False)
     result = contract.compare(record.facts, mine)
     if result.reason is not None:
         breach = result.reason is Reason.CONTRACT_MISMATCH

@@ -27,9 +27,10 @@ DRAWN_TOKENS, DRAWN, UNASKED, TRIED = 8, 4, 8, 8
 BAD: tuple[tuple[str, float], ...] = (("temperature", -1), ("top_p", 5))  # out of every engine's range
 
 
-async def facts(client: Client, items: Sequence[Item], like: Facts | None = None, *, defaults: bool = True) -> Facts:
-    """Facts over some of `items`: those that `like` (the other side's) has, else one per stratum and some that must stop. `defaults`: also
-    how it samples where nothing is said, which takes up to some dozen short answers.
+async def facts(client: Client, items: Sequence[Item], like: Facts | None = None, *, habits: bool = True) -> Facts:
+    """Facts over some of `items`: those that `like` (the other side's) has, else one per stratum and some that must stop. `habits`: also
+    where its answers end, and how it samples where nothing is said, which takes up to some dozen short answers. They follow from flags and
+    files, so a further replica of what was certified is not asked.
 
     Raises UnavailableError; a failing engine (5xx) shows as what is missing, and again when it is scored.
     """
@@ -37,7 +38,7 @@ async def facts(client: Client, items: Sequence[Item], like: Facts | None = None
     known = {item.id: item for item in items}
     chosen = [known[i.item] for i in like.items if i.item in known] if like is not None else choose(items)
     theirs = {i.item: i.request for i in like.items} if like is not None else {}
-    begun = [i.id for i in chosen if _open(i)][:MOST_ANSWERS] if like is None else [i.item for i in like.items if i.answer]
+    begun = [i.id for i in chosen if _open(i)][:MOST_ANSWERS] if like is None else [i.item for i in like.items if i.answer and habits]
     found: list[ItemFacts] = []
     answered = ""
     for item in chosen:
@@ -48,7 +49,7 @@ async def facts(client: Client, items: Sequence[Item], like: Facts | None = None
         found.append(one)
         answered = answered or name
     plain = next((item for item in chosen if not item.tools), None)
-    short = [item for item in items if _open(item) and estimate_tokens(item) <= SHORT][:TRIED] if defaults else []
+    short = [item for item in items if _open(item) and estimate_tokens(item) <= SHORT][:TRIED] if habits else []
     return Facts(
         model=client.model,
         listed=tuple(note.removeprefix("lists ") for note in told.notes if note.startswith("lists ")),
