@@ -1,8 +1,9 @@
 """`make test`: every check and test, each step timed; a step that fails lets those beside it end and lets none begin.
 
 First what needs no cluster and little time: static checks, binaries, generated files. Then three lanes side by side, because clusters
-mostly wait: the end-to-end scenarios on real nodes; the same on process nodes; unit and property tests, then CRD rules and components on
-the real API server, which take what the clusters leave of the machine. Where the machine allows real nodes, leaving them out is a failure.
+mostly wait: the end-to-end scenarios on real nodes; the same on process nodes, then clusters of both kinds that only come and go; unit and
+property tests, then CRD rules and components on the real API server, which take what the clusters leave of the machine. Where the machine
+allows real nodes, leaving them out is a failure.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Step:
 
 Lane = Sequence[Step]  # one after another
 
+UP_AND_DOWN = "tests/e2e/test_lifecycle.py"  # its scenarios need clusters of their own, and none beside them
+
 MYPY = Step("mypy --strict", [str(BIN / "mypy")])
 STATIC = (
     Step("ruff", [str(BIN / "ruff"), "check", "."]),
@@ -55,11 +58,16 @@ CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/c
 
 
 def e2e(nodes: str) -> Step:
-    return Step(
-        f"end to end on {nodes} nodes",
-        [*PYTEST, "-p", "no:randomly", "tests/e2e"],
-        {"POLYFLEET_E2E_NODES": nodes, "POLYFLEET_SANDBOX_STATE": str(ROOT / ".e2e" / nodes)},
-    )
+    return _e2e(f"end to end on {nodes} nodes", nodes, "tests/e2e", f"--ignore={UP_AND_DOWN}")
+
+
+def up_and_down(nodes: str) -> Step:
+    return _e2e(f"up and down of {nodes} nodes", nodes, UP_AND_DOWN)
+
+
+def _e2e(name: str, nodes: str, *which: str) -> Step:
+    own = {"POLYFLEET_E2E_NODES": nodes, "POLYFLEET_SANDBOX_STATE": str(ROOT / ".e2e" / nodes)}
+    return Step(name, [*PYTEST, "-p", "no:randomly", *which], own)
 
 
 def external(kubeconfig: str) -> Step:
@@ -158,11 +166,17 @@ def run_together(lanes: Sequence[Lane]) -> list[tuple[Step, float | None]]:
     return results
 
 
+def ends_of(kinds: Sequence[str]) -> list[Lane]:
+    """A lane for each kind. The last one has fewer scenarios, so clusters that only come and go follow in it."""
+    *others, last = kinds
+    return [*([e2e(kind)] for kind in others), [e2e(last), *(up_and_down(kind) for kind in kinds)]]
+
+
 def plan(only: str | None, kubeconfig: str | None) -> list[list[Lane]]:
     """Groups of lanes; the lanes of a group run together."""
     if kubeconfig:
         return [[[external(kubeconfig)]]]
-    ends: list[Lane] = [[e2e(kind)] for kind in node_kinds()]
+    ends = ends_of(node_kinds())
     if only == "e2e":
         return [[[BINARIES]], ends]
     return [[[MYPY], STATIC, [BINARIES, GENERATED]], [*ends, [UNIT, CONTROL]]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools.paths import ROOT
-from tools.run_tests import Step, run_together
+from tools.run_tests import UP_AND_DOWN, Step, ends_of, run_together
 
 
 def shell(name: str, program: str, **env: str) -> Step:
@@ -64,7 +64,7 @@ signal.pause()
 """
     program = f"""
 import signal, sys
-from tools.run_tests import Step, run_together
+from tools.run_tests import UP_AND_DOWN, Step, ends_of, run_together
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     run_together([[Step(word, [sys.executable, "-c", {child!r}, word])] for word in sys.argv[1:]])
@@ -76,3 +76,14 @@ except KeyboardInterrupt:
         runner.send_signal(signal.SIGTERM)
         assert runner.wait() == 130
     assert all(fifo.with_suffix(".tidied").exists() for fifo in fifos)
+
+
+@pytest.mark.parametrize("kinds", [["real", "process"], ["process"]])
+def test_every_scenario_runs_once_on_each_kind(kinds: list[str]) -> None:
+    steps = [step for lane in ends_of(kinds) for step in lane]
+    assert sorted(step.env["POLYFLEET_E2E_NODES"] for step in steps) == sorted(2 * kinds)
+    for kind in kinds:
+        whole, apart = [step.command for step in steps if step.env["POLYFLEET_E2E_NODES"] == kind]
+        assert [word for word in whole if "tests/e2e" in word] == ["tests/e2e", f"--ignore={UP_AND_DOWN}"]
+        assert [word for word in apart if "tests/e2e" in word] == [UP_AND_DOWN]
+    assert (ROOT / UP_AND_DOWN).exists()
