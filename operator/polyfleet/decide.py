@@ -152,7 +152,7 @@ def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None
         return
     owner = view.state
     name = naming.service_name(owner.name)
-    woken = view.way is not None and (view.way.sleeps or not view.way.serves)
+    woken = view.way is not None and not view.way.refused and (view.way.sleeps or not view.way.serves)
     for things, make in ((observed.services, partial(service.manifest, woken=woken)), (observed.budgets, budget.manifest)):
         foreign = any(t.namespace == owner.namespace and t.name == name and t.owner_uid != owner.uid for t in things)
         if not foreign:

@@ -5,6 +5,7 @@ What is read of the load and what is decided is scripted. The activator's pods a
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def test_the_activator_steps_in_before_the_last_replica_leaves_and_out_when_one_
         script = Script()
         async with operator(apiserver, clean, folder=tmp_path, scaler=script.scaler, home=NAMESPACE) as op:
             run_ = Ticking(op, script)
-            await op.apply(policy(), *activator(), model(NAME, scaling=SLEEPER))
+            await op.apply(policy(), model(NAME, scaling=SLEEPER))
+            await op.hand("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": activator()}))
             seen = await run_.until("one serves", serving(1))
             seen = await run_.until("the controller bears the label", lambda seen: len(addresses(seen, SERVING)) == 1)
             (pod,) = addresses(seen, PODS)

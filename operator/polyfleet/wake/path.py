@@ -164,14 +164,14 @@ def waits(view: ModelView, replicas: int) -> bool:
 def manifest(view: ModelView) -> dict[str, object] | None:
     """The slice as it should be now; None = there should be none."""
     found, spec = view.way, view.spec
-    if found is None or found.port is None or spec is None or spec.suspend or (found.serves and not found.sleeps):
+    if found is None or found.refused or found.port is None or spec is None or spec.suspend or (found.serves and not found.sleeps):
         return None
     force, before = view.force, slices.route(found.held) if found.held is not None else None
     if force is not None or before is None:
         hold, wait = hold_s(force.slowest_s if force is not None else None), force.wake_s if force is not None else None
     else:
         hold, wait = before.hold_s, before.wake_s  # just started: what an earlier operator knew stands
-    in_the_way = not found.serves or (found.sleeps and not found.refused and _asked(force))
+    in_the_way = not found.serves or (found.sleeps and _asked(force))
     return slices.manifest(
         view.state,
         family=found.family,
