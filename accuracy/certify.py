@@ -311,7 +311,7 @@ class _Run:
             )
         for name, count in few.items():
             self.seen.left_out[name] = (
-                f"only {count} of {before[name]} prompts can be asked here (length, characters), and {least} decide it"
+                f"only {count} of {before[name]} prompts can be asked here (length, characters, maxPrompts), and {least} decide it"
             )
         if few and len(few) == len(count_strata(items)):
             told = "; ".join(f"{name}: {why}" for name, why in self.seen.left_out.items())

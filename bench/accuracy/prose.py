@@ -5,7 +5,8 @@ from __future__ import annotations
 
 WORDS = {
     "corpus": """A harmless variant is judged stratum by stratum, so it needs prompts in every stratum: twelve of each (120 prompts) are
-few, four (40 prompts) are none. What the rows with 40 prompts hold, fp32 in ten strata, hangs on one stratum of four prompts.
+few, four (40 prompts) are none. What the rows with 40 prompts hold in ten strata (fp16 and fp32, in most runs) hangs on single strata of
+four prompts, drawn again and again.
 
 **Drawn from it:** every harmless variant of the byte model is promoted in all runs, after 260 prompts with ten strata and 259 with one:
 the rate of bad prompts (259 clean ones) decides. SmolLM2, which is noisier, needs a median of 316 in ten strata with twelve prompts of
@@ -25,7 +26,8 @@ is judged at .25 nats as the design has it; at .5 neighbour's KV of one token, w
   difference is about twice the divergence) and the same kappa. A lower floor of 7e-4 gains nothing on SmolLM2 and held W8A8 on the byte
   model, whose noise lies below it, so it stays at 1e-3. Mild faults block later (median 15 prompts instead of 6). In the byte model
   neighbour's KV of one token needs the divergence: without it 1 to 3 % of runs promote it.
-- *Eight positions* (Stepwise): enough in one stratum of SmolLM2, and none of its faults is promoted. On the byte model neighbour's KV of
+- *Eight positions* (Stepwise): enough in one stratum of SmolLM2, where one of 500 runs promotes a cut
+  vocabulary and none another fault. On the byte model neighbour's KV of
   one token, a mean of 15 times the noise out of few positions, comes through in 3 to 12 % of runs, with five alternatives in 16 %, and
   with the golden token alone in 64 % (in 8, 28 and 93 % with c = B): eight positions miss the tail, and the scores end at 2.4 times the
   margin. In ten strata
@@ -34,8 +36,8 @@ is judged at .25 nats as the design has it; at .5 neighbour's KV of one token, w
   will do. Twelve prompts drawn again and again are worse than a run's own distinct ones, so the number stays; a gate that has only
   Stepwise should ask for fewer strata.
 - *What the width costs*: a wide score holds healthy candidates longer, a narrow one promotes more of the faults that few requests carry:
-  a logit scale of 1.1 in 5 % of the requests of SmolLM2 in 70 % of runs with c = B and in .4 % with 2 B, one head zeroed in 5 % of them
-  in 51 and 4 %. 1.4 B is the widest that meets the target for prompts with a reserve.
+  a logit scale of 1.1 in 5 % of the requests of SmolLM2 in 70 % of runs with c = B, 13 % with 1.4 B and .4 % with 2 B, one head zeroed in
+  5 % of them in 51, 13 and 4 %. 1.4 B is the widest that meets the target for prompts with a reserve.
 """,
     "widths": """c at other multiples of B. Measured with caps of .01 (row 1) and .015 (int8 KV) instead of today's .02 and .03.
 
@@ -68,9 +70,9 @@ for weights demand beside this.
     "shares": """A fault in a share of the requests.
 
 **Drawn from it**: hard faults and broken tails are found at 2 % of the requests, and mostly at 1 %: so it is with NaN (promoted in 0 /
-.8 / 6.6 / 26 % of runs at 5 / 2 / 1 / .5 % of the requests). A fault that only moves the mean is found once the mean over all requests
-is beyond kappa times the noise, unless few prompts carry that mean (scores end at 2.4 times the margin), and promoted below that (`ways`
-says what the score's width has to do with it); rare mild faults are for G5, level Critical or a lower kappa.
+0 to .8 / 4 to 7 / 19 to 28 % of runs at 5 / 2 / 1 / .5 % of the requests). A fault that only moves the mean is found once the mean over
+all requests is beyond kappa times the noise, unless few prompts carry that mean (scores end at 2.4 times the margin), and promoted below
+that (`ways` says what the score's width has to do with it); rare mild faults are for G5, level Critical or a lower kappa.
 """,
     "cost": """The operator's own runner, on one engine at a time; the record is stored. `adds` counts everything of the checks above
 an operator without them. `own CPU` is the most that the process itself computed between two ticks of 10 ms: what of

@@ -292,7 +292,7 @@ def test_a_stratum_of_which_too_little_can_be_asked_is_left_out_and_told() -> No
             )  # fmt: skip
 
     found = asyncio.run(main())
-    why = "only 2 of 10 prompts can be asked here (length, characters), and 7 decide it"
+    why = "only 2 of 10 prompts can be asked here (length, characters, maxPrompts), and 7 decide it"
     assert found.decision.verdict is Verdict.BLOCK
     assert {s.stratum for s in found.report.samples} == {"Chat"}
     assert notes[0] == (f"stratum Tools is left out: {why}",)
