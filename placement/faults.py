@@ -160,7 +160,7 @@ def _replica(replica: Replica, models: dict[str, Model], options: dict[str, Opti
     faults: list[str] = []
     if replica.model not in models:
         faults.append(f"{at}.model: {replica.model!r} is no model of this snapshot")
-    faults += _whole(at, "devices", (replica.devices,), 0)
+    faults += _whole(at, "devices", (replica.devices,), 0) + _real(at, "busy", replica.busy)
     if replica.option is not None and (replica.option not in options or options[replica.option].model != replica.model):
         faults.append(f"{at}.option: {replica.option!r} is no option of {replica.model}; use null for one that no longer exists")
     names = replica.node.split(",")
