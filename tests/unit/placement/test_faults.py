@@ -97,6 +97,7 @@ def test_the_base_is_good() -> None:
         (policy(quotas=(Quota("t", 1, ("a", "b")), Quota("t", 2, ("b", "a")))), asked(), "policy.quotas: 't/a/b' appears twice"),
         (snap(replicas=(Replica("r", "m", "o", "b,a", 8),)), asked(), "replicas[r].node: 'b,a', several nodes must be distinct, sorted"),
         (snap(replicas=(Replica("r", "m", "o", 7, 8),)), asked(), "replicas[r].node: 7, must be text"),  # type: ignore[arg-type]
+        (snap(replicas=(Replica("r", "m", "o", "n", 8, busy=float("nan")),)), asked(), "replicas[r].busy: nan, must be a finite number"),
         (snap(cells=({"name": "c"},)), asked(), "must be a Cell"),
     ],
 )  # fmt: skip
