@@ -40,7 +40,7 @@ def _used(account: str) -> tuple[set[Right], list[str]]:
         for line in log:
             event = json.loads(line)
             ref = event.get("objectRef") or {}
-            if event.get("stage") != "ResponseComplete" or not ref:
+            if event.get("stage") not in ("ResponseComplete", "ResponseStarted") or not ref:  # a watch is used while it lasts
                 continue
             if ref["resource"].endswith("rolebindings") and event["verb"] in ("delete", "create", "patch"):
                 bound = event["verb"] != "delete"
