@@ -1,7 +1,7 @@
 """Targets of the autoscaling design, §7, against measured rows: what is met, what is not, by how much.
 
 A target is met only if the mean over all seeds meets it. Hours alone favour whoever serves worse, so another policy is compared with the
-shipped one at the other's attainment: with hours by straight lines between runs of the shipped decision that was given 0.5 to 1.3 times
+shipped one at the other's attainment: with hours by straight lines between runs of the shipped decision that was given 0.5 to 2.2 times
 what it asks for. That is a crude knob, which flatters nobody but the other.
 """
 

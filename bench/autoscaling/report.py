@@ -115,7 +115,7 @@ def _shipped(rows: Sequence[Row]) -> str:
 
 _HEADS = ("policy", "load", "cold start", "attained", "hours", "over the clairvoyant", "hours of the shipped decision there", "cheaper?")
 _WORDS = {True: "yes", False: "**no**", None: "not comparable"}
-_HOW = """At equal attainment: the hours of the shipped decision are read off straight lines between runs in which it was given 0.5 to 1.3
+_HOW = """At equal attainment: the hours of the shipped decision are read off straight lines between runs in which it was given 0.5 to 2.2
 times what it asks for (part `curve`, one seed), at what the other attained. "<=" marks another that attains less than the shipped decision
 does with half of what it asks for: those hours stand in. "–": it attained more than any of these runs.
 """

@@ -37,7 +37,7 @@ COLD_STARTS_S = (60.0, 120.0, 180.0)
 SEEDS = (0, 1, 2)
 OUTAGE_S = (1500.0, 2100.0)  # ten minutes at the peak of conv3
 OUTAGE_WINDOW_S = (1500.0, 2700.0)  # judged: twenty minutes
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.6, 2.2)
 WORTH_A_REFERENCE = 0.5  # below this attainment hours are not compared
 Row = dict[str, Any]
 
