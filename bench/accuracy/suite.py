@@ -50,7 +50,7 @@ def on_engines(name: str, measure: Callable[[list[str] | None], list[tables.Row]
     """Measures on engines that run, and writes their section; with `only` its other rows stay as they are."""
     rows = {row["case"]: row for row in load().get(name, {"rows": []})["rows"]} if only else {}
     rows |= {row["case"]: row for row in measure(only)}
-    keep(name, list(rows.values()))
+    keep(name, list(rows.values()), rules=RULES)
     return 0
 
 
