@@ -9,17 +9,22 @@ few, four (40 prompts) are none. What the rows with 40 prompts hold in ten strat
 four prompts, drawn again and again.
 
 **Drawn from it:** every harmless variant of the byte model is promoted in all runs, after 260 prompts with ten strata and 259 with one:
-the rate of bad prompts (259 clean ones) decides. SmolLM2, which is noisier, needs a median of 316 in ten strata with twelve prompts of
-each. No fault is promoted. The byte model's tail
+the rate of bad prompts (259 clean ones) decides. With SmolLM2 the distances decide in ten strata where twelve prompts of one
+happen to be far out: split-K 2 is promoted in 97.8 % of runs after a median of 342 prompts, because its squared difference in Chat is
+1.32 times that of the replicate; the other variants are promoted in 99 % and more, after 260 to 276. With the same columns c = B gives
+split-K 2 98.8 % and 276 prompts but fp32 97.8 %, and 1.25 B 98.2 % and 315. An earlier measurement, one prompt per pass, gave 316 and
+all runs with 1.4 B: what twelve prompts say depends on how they were added up. No fault is promoted. The byte model's tail
 is judged at .25 nats as the design has it; at .5 neighbour's KV of one token, which is seldom blocked, came through in 1.6 % of runs.
 """,
     "ways": """**Drawn from it:**
 
 - *The cap* (question 3) was .01 nats, below what SmolLM2's own noise reaches at single prompts: the very replicate that the noise was
-  taken from was promoted in 71 % of runs only (`cap .01`, 120 prompts). It is .02 now, and a cap of 5 changes nothing more.
+  taken from is promoted in 91 % of runs only (`cap .01`, 120 prompts), in 35 % with c = 2 B. It is .02 now, and a cap of 5 changes
+  nothing more.
 - *c* (question 3) was twice B, so that scores between 0 and 1/4 never occurred: a candidate at the reference's own noise scored .375 of
-  a boundary of .5. It is 1.4 B now, for every kappa: SmolLM2 needs 260 prompts in ten strata with c = B, 286 with 1.25 B, 316 with 1.4 B,
-  336 with 1.5 B and 436 with 2 B, of 330 that are the target; in one stratum the rate of bad prompts decides with 259 at any of them.
+  a boundary of .5. It is 1.4 B now, for every kappa: the slowest harmless variant of SmolLM2 needs 276 prompts in ten strata with c = B,
+  315 with 1.25 B, 342 with 1.4 B and 452 with 2 B (260, 286, 316 and 436 in an earlier measurement), of 330 that are the target; in one
+  stratum the rate of bad prompts decides with 259 at any of them.
 - *b* = .02 costs no harmless variant anything against .05, and stays.
 - *Strata*: ten of them make 27 tests (M), 15 where only the golden token is told. The price is prompts per stratum, no longer promotions.
 - *k = 1* (question 2): the golden token alone promotes and blocks as the divergence does, with floor and cap twice as high (the squared
@@ -32,14 +37,16 @@ is judged at .25 nats as the design has it; at .5 neighbour's KV of one token, w
   with the golden token alone in 64 % (in 8, 28 and 93 % with c = B): eight positions miss the tail, and the scores end at 2.4 times the
   margin. In ten strata
   8 positions of twelve prompts leave a
-  stratum's ratio so uncertain that harmless variants are held in up to two thirds of runs, where 16 promote all; of four prompts neither
-  will do. Twelve prompts drawn again and again are worse than a run's own distinct ones, so the number stays; a gate that has only
+  stratum's ratio so uncertain that harmless variants are held in up to two thirds of runs, and with 16 in up to a quarter; of four prompts
+  neither will do. Twelve prompts drawn again and again are worse than a run's own distinct ones, so the number stays; a gate that has only
   Stepwise should ask for fewer strata.
 - *What the width costs*: a wide score holds healthy candidates longer, a narrow one promotes more of the faults that few requests carry:
   a logit scale of 1.1 in 5 % of the requests of SmolLM2 in 70 % of runs with c = B, 13 % with 1.4 B and .4 % with 2 B, one head zeroed in
-  5 % of them in 51, 13 and 4 %. 1.4 B is the widest that meets the target for prompts with a reserve.
+  5 % of them in 51, 13 and 4 %. 1.4 B was taken: the widest that met the target for prompts in
+  the earlier measurement; in this one the slowest variant is above it by 12.
 """,
-    "widths": """c at other multiples of B. Measured with caps of .01 (row 1) and .015 (int8 KV) instead of today's .02 and .03.
+    "widths": """c at multiples of B. The rows of SmolLM2 with 40 prompts are older: without 1.4, and with caps of .01 (row 1) and .015
+(int8 KV) instead of today's .02 and .03.
 
 **Drawn from it** (question 3): c has to scale with kappa. With four times the noise for every kappa (1/3 of B at kappa = 12) fp8 weights
 with a fault on top are promoted in up to 79 % of runs with ten strata; with c = B in up to 30 %, with 2 B in 6 %. Below B a score turns
@@ -56,7 +63,7 @@ faults that a position finds are found by the distances and the tail anyway.
     "declared": """Differences that are declared, under their own margins, alone and with a fault on top; without Tasks, which the rows
 for weights demand beside this.
 
-**Drawn from it** (with c = B), of the two rows that the design proposed:
+**Drawn from it**, of the two rows that the design proposed (figures of faults on top are of 40 prompts and c = B):
 
 - *int8 activations* (kappa 6, floor .002, cap .03, tau 1, flip 2, bias .03) stands: promoted in all runs. With kappa 5 and a floor of
   .0015 it is promoted in 88 % of them, with kappa 4 and .001 in 15 % (ten strata, 120 prompts), so there is no room to narrow it. Its
@@ -65,7 +72,9 @@ for weights demand beside this.
   changes no row. W8 and, in one stratum, fp8 are promoted. Naive W8A8 of a model this small is not (divergence .03, a bias of .03 to .04
   where .05 is allowed, one bad prompt in 120): a bias of .08 would not help it with ten strata and lets three faults through. It stays,
   and W8A8 of a small model wants an override or its own pair.
-- fp8 KV is promoted in one stratum and held in ten, at any cap: compare like with like first.
+- fp8 KV is promoted in one stratum and held in ten, at any cap: compare like with like first. fp8 weights come through in ten strata in
+  68 % of runs (89 % with c = B). int8 KV stands and falls with one prompt of 120 that is a bad one this time (promoted in 23 % of runs):
+  the tail allows 2 % and needs far fewer.
 """,
     "shares": """A fault in a share of the requests.
 
