@@ -31,7 +31,7 @@ from accuracy.types import Condition, Gate, Sample
 
 KL, SQ, RATE, BIAS_UP, BIAS_DOWN, TASK = "kl", "sq", "rate", "bias+", "bias-", "task"
 SCORE_BOUNDARY, BIAS_BOUNDARY = 0.5, 0.625
-WIDTH = 1.4  # c over B at the mean noise: the widest with which ten strata at ordinary noise need less than 330 prompts
+WIDTH = 1.4  # c over B at the mean noise; docs/benchmarks-accuracy.md, ways and widths, has what others cost and hold
 RULES = 2  # what the numbers of prompts decide: another one with every change of WIDTH, of a boundary, of a bet (1: WIDTH was 1)
 MOST_STRATA = 256
 
