@@ -203,6 +203,9 @@ class Autoscaler:
                 return
             if found is not None:
                 _take(entry, found, now, view.key)
+        if entry.memory is not None and view.state.status.get("desiredReplicas") == 0:
+            # It slept, or was suspended: what is remembered of its load is of before, and is nobody who asks now.
+            entry.memory = replace(entry.memory, asleep=True)
         self._again.pop(view.key, None)
         entry.ready = True
 

@@ -7,6 +7,7 @@ from math import nan
 
 import pytest
 
+from autoscaling.memory import learned, restore
 from autoscaling.types import CronFloor, Demand, Direction, FallbackRule, Histogram, MetricState, Replica, Sample, SleepRule, Why
 from tests.unit.autoscaling.scene import BEGIN, Scene, settings, steady
 
@@ -348,6 +349,22 @@ def test_who_waits_wakes_though_not_every_counter_was_read() -> None:
     assert scene.size == 0
     demand = through(scene, 10.0, 0.0, only_at_zero=True, arrived=None, waiting=1.0)
     assert (demand.reason, scene.size) == (Why.WAKE, 1)
+
+
+@pytest.mark.parametrize("slept_s", [300.0, 7200.0])
+def test_after_a_restart_at_zero_nothing_wakes_it_but_who_asks(slept_s: float) -> None:
+    """0.5 work/s for an hour, then nobody. The bins of that hour are remembered over the restart and wake nobody; 60 requests that wait
+    get 60 / 60 s and the 6 work/s that arrive."""
+    scene = Scene(count=1, settings=settings(0, 20, sleep=SleepRule(1800.0)), gateway=True)
+    scene.run(0.5, 3600.0)
+    scene.run(0.0, 1830.0 + slept_s)
+    assert scene.size == 0
+    scene.memory = replace(restore(learned(scene.memory), scene.now), asleep=True)  # type: ignore[arg-type]
+    demand = scene.run(0.0, 120.0)
+    assert (scene.size, demand.reason) == (0, Why.IDLE)
+    demand = scene.tick(6.0)
+    assert demand.reason is Why.WAKE
+    assert scene.size >= 7
 
 
 # --- budgets, floors ----------------------------------------------------------------------------------------------------------------------

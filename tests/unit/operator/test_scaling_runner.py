@@ -324,6 +324,17 @@ def test_a_restart_keeps_what_was_filed() -> None:
     assert season_of(again).trial.wins
 
 
+@pytest.mark.parametrize("size", [0, 2])
+def test_a_restart_leaves_asleep_what_slept(size: int) -> None:
+    """What is remembered is the load of before it slept; by itself it would wake every model at every restart."""
+    room = Room(Kept({KEY: Learned(GOOD, [], None, None)}))
+    room.update(seen(aimed(scaled(), size), pods=size))
+    room.tick()
+    (memory,) = room.memories
+    assert memory is not None
+    assert memory.asleep is (size == 0)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
