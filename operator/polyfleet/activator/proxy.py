@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0
 AGAIN_S = 0.5  # between two rounds over replicas none of which takes the connection, unless they change before
+HEAD_FREE = 8 << 10  # bytes of headers; more of them count as those of the body do, for they are held as long
 WRITE_S = 300.0  # a client that takes nothing of its answer for so long is gone
 _HOP = frozenset(
     {
@@ -123,6 +124,9 @@ class Proxy:
         if isinstance(place, str):
             return REFUSED, _plain(answers.full(model.route, place))
         try:
+            head = sum(len(name) + len(value) for name, value in request.raw_headers)
+            if what := place.more(max(0, head - HEAD_FREE)):
+                return REFUSED, _plain(answers.full(model.route, what))
             until = asyncio.get_running_loop().time() + self.hold_s(model)
             body = await self._body(request, model, place)
             if isinstance(body, Answer):

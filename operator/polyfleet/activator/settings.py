@@ -11,7 +11,7 @@ from polyfleet.wake.names import METRICS_PORT
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is held at most. Bytes are those of bodies; headers are bounded by count and size of each (`proxy`)."""
+    """What is held at most. Bytes are those of bodies, and of headers above 8 KiB of a request (`proxy`)."""
 
     requests: int = 1000
     total_bytes: int = 256 << 20

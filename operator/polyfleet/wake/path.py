@@ -157,8 +157,8 @@ def awake(view: ModelView) -> str:
 
 
 def waits(view: ModelView, replicas: int) -> bool:
-    """Whether the last replicas have to stay until the activator stands in the way."""
-    return view.way is not None and replicas > 0 and not view.way.stands
+    """Whether the last replicas have to stay until the activator stands in the way, which where slices cannot be read nobody sees."""
+    return replicas > 0 and (not view.way.stands if view.way is not None else sleeps(view.spec))
 
 
 def manifest(view: ModelView) -> dict[str, object] | None:

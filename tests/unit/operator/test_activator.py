@@ -216,6 +216,23 @@ def test_past_a_bound_a_client_is_told_when_to_come_again(bounds: Bounds, words:
     run(scenario)
 
 
+def test_large_headers_are_held_and_count() -> None:
+    """120 of 8,000 bytes are 960,000 and their names: a thousand such requests would be four times what the bodies may have."""
+
+    async def scenario() -> None:
+        async with scene(bounds=Bounds(model_bytes=1_000_000)) as s:
+            large = {f"X-{number:03}": "x" * 8000 for number in range(120)}
+            first = s.post(headers=large)
+            await s.until(lambda: s.queue.waiting == 1 and s.queue.held_bytes > 0)
+            assert 950_000 < s.queue.held_bytes < 970_000
+            status, _, body = await s.post(headers=large)
+            assert (status, error_of(body)) == (503, "too_many_waiting")
+            first.cancel()
+            await s.until(lambda: s.hall.held_bytes == 0)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused(chunked: bool) -> None:
     async def parts() -> AsyncIterator[bytes]:

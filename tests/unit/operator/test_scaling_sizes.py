@@ -309,16 +309,3 @@ def test_contradictory_bounds_of_an_old_object_hold_what_runs() -> None:
     done = seen(3, 3.0, {"scaling": {"minReplicas": 5, "maxReplicas": 2}}, low=2, high=2)
     assert (wanted(done), done.plan.starts, done.plan.stop) == (3, (), ())
     assert condition(done, "Accepted")[:2] == ("False", "InvalidSpec")
-
-
-def test_a_wake_that_takes_too_long_keeps_one_replica_and_is_refused() -> None:
-    """Scale to zero is refused, not the model: it goes on with one."""
-    spec = {"scaling": {"minReplicas": 0, "maxReplicas": 4, "scaleToZero": {"maxWakeSeconds": 60}}}
-    model = aimed(scaled(spec), 1)
-    child, pods = running(model, 1, created=OLD)
-    said = replace(force(0.0, low=0, high=4, shrink=True), wake_fault="a start takes 90 s (P90)", wake_s=90.0)
-    done = look(model, said, deployments=(child,), pods=pods)
-    assert (wanted(done), done.plan.stop) == (1, ())
-    assert condition(done, "Accepted")[:2] == ("False", "WakeTooSlow")
-    asleep = look(model, force(0.0, low=0, high=4, shrink=True), deployments=(child,), pods=pods)
-    assert wanted(asleep) == 0

@@ -228,9 +228,20 @@ def test_without_an_activator_scale_to_zero_is_refused_with_the_next_command() -
         assert "polyfleet.io/activator" not in service["metadata"]["labels"]
 
 
-def test_where_nobody_looked_nothing_is_refused() -> None:
+def test_a_wake_that_takes_too_long_keeps_one_replica_and_is_refused() -> None:
+    """Scale to zero is refused, not the model: it goes on with one."""
+    old = stored(look(1, asleep(), activator(*PODS), replicas("10.1.0.1")))
+    said = asleep(wake_fault="a start takes 90 s (P90)")
+    done = look(1, said, activator(*PODS), replicas("10.1.0.1"), old)
+    assert (wanted(done), done.plan.stop) == (1, ())
+    assert condition(done, "Accepted")[:2] == ("False", "WakeTooSlow")
+
+
+def test_where_nobody_can_look_nothing_is_refused_and_the_last_replica_stays() -> None:
+    """It was decided to sleep, and then the slices could not be read: nobody sees whether the activator stands in the way."""
     done = look(1, asleep(), gone=True)
-    assert (wanted(done), door(done), condition(done, "Accepted")[0]) == (0, None, "True")
+    assert (wanted(done), done.plan.stop, door(done), condition(done, "Accepted")[0]) == (1, (), None, "True")
+    assert wanted(look(0, asleep(), gone=True)) == 0
 
 
 # ---- whose slices count
