@@ -83,9 +83,9 @@ class Prometheus:
         return found
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None  # before the pause, in which another question may open a new one
+        if session is not None:
+            await session.close()
 
     # ---- one poll
 
