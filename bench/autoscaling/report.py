@@ -73,6 +73,8 @@ def _made(results: dict[str, Any]) -> str:
             section = results[part]
             seeds = len({row["seed"] for row in section["rows"]})
             more = ", **a quick subset**" if section["quick"] else ""
+            if section.get("hours"):
+                more += f", **the first {section['hours']:g} hours of it**"
             colds = "/".join(f"{cold:g}" for cold in sorted({row["cold_start_s"] for row in section["rows"]}))
             runs = f"{len(section['rows'])} replays, {seeds} seed{'s' * (seeds > 1)}, cold start {colds} s"
             lines.append(f"- `{part}`: {runs}, {section['date']}, {section['machine']}{more}")
@@ -117,7 +119,7 @@ _HEADS = ("policy", "load", "cold start", "attained", "hours", "over the clairvo
 _WORDS = {True: "yes", False: "**no**", None: "not comparable"}
 _HOW = """At equal attainment: the hours of the shipped decision are read off straight lines between runs in which it was given 0.5 to 2.2
 times what it asks for (part `curve`, one seed), at what the other attained. "<=" marks another that attains less than the shipped decision
-does with half of what it asks for: those hours stand in. "–": it attained more than any of these runs.
+does with the smallest of these shares: those hours stand in. "–": it attained more than any of these runs.
 """
 
 
