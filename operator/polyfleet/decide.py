@@ -160,8 +160,9 @@ def _endpoint(observed: Observed, view: ModelView, applies: list[Apply]) -> None
 
 
 def _door(view: ModelView, applies: list[Apply], deletes: list[Delete]) -> None:
-    """The slice by which the activator stands in the way, or is ready to. Before anybody drains: applies come first."""
-    if view.way is None or view.accepted is not None or view.failed:
+    """The slice by which the activator stands in the way, or is ready to. Before anybody drains: applies come first. A model that is
+    refused gets none, and the one that it has follows: an address of a pod that is gone would take its requests."""
+    if view.way is None or view.spec is None or view.failed or (view.accepted is not None and view.way.held is None):
         return
     manifest, gone = path.manifest(view), view.way.stray
     if manifest is not None:

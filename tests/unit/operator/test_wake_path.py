@@ -245,6 +245,16 @@ def test_where_nobody_can_look_nothing_is_refused_and_the_last_replica_stays() -
     assert wanted(look(0, asleep(), gone=True)) == 0
 
 
+def test_the_slice_of_a_model_that_is_refused_follows_the_pods_and_goes_out_of_the_way() -> None:
+    """An edit names a profile that does not exist, while the activator's pods are replaced and while a replica serves."""
+    bad = {"placement": {"profiles": ["nobodys"]}}
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    done = look(0, asleep(), activator("10.9.0.7"), replicas(), old, spec=bad)
+    assert (condition(done, "Accepted")[:2], addresses(done)) == (("False", "UnknownProfile"), ["10.9.0.7"])
+    assert addresses(look(1, awake(), activator("10.9.0.7"), replicas("10.1.0.1"), old, spec=bad)) == []
+    assert door(look(0, asleep(), activator(*PODS), replicas(), spec=bad)) is None
+
+
 # ---- whose slices count
 
 
