@@ -139,7 +139,9 @@ async def lead(
         stack.push_async_callback(feed.close)
         door = Reader()
         stack.push_async_callback(door.close)
-        scaler = Autoscaler(time.time, queue.mark, Store(client), poll=polled(feed, door), series=ScalingSeries(metrics.registry))
+        scaler = Autoscaler(
+            time.time, queue.mark, Store(client), poll=polled(feed, door), knock=knocked(door), series=ScalingSeries(metrics.registry)
+        )
         cycle = Cycle(
             queue,
             cache,
@@ -177,6 +179,15 @@ def polled(feed: Feed, door: Reader) -> Poll:
         return Readings(latest.samples, latest.failed, gateways, second=latest.second)
 
     return poll
+
+
+def knocked(door: Reader) -> Poll:
+    """What the activator says."""
+
+    async def knock(inputs: Inputs, now: float) -> Readings:
+        return Readings(gateways=await door.poll(inputs, now))
+
+    return knock
 
 
 def second_source(config: Config, tally: Tally) -> Prometheus | None:

@@ -57,11 +57,14 @@ class Autoscaler:
     mark: Callable[[str], None]
     store: Store | None = None
     poll: Poll = nothing
+    knock: Poll | None = None  # only who counts the requests at zero; None = nobody can be asked alone
     decide: Decide = decide
     series: ScalingSeries = field(default_factory=ScalingSeries)
     board: Board = field(default_factory=Board)
     _seen: tuple[Inputs, Plan] | None = None
     _conflicts: Conflicts = field(default_factory=Conflicts)
+    _latest: Readings = NOTHING
+    _read_at: float = float("-inf")  # when the replicas were asked last
     _again: dict[str, float] = field(default_factory=dict)  # model -> when its learned state is asked for again
     _few: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))  # requests about learned state
 
@@ -118,18 +121,27 @@ class Autoscaler:
         """Seconds until the next tick: shorter while a model is at zero, for somebody may be waiting."""
         inputs = self._seen[0] if self._seen is not None else None
         views = [view for view in inputs.models.values() if _scaled(view)] if inputs is not None else []
-        return ZERO_TICK_S if any(not any(not item.leaving for item in standings(view)) for view in views) else TICK_S
+        return ZERO_TICK_S if any(_at_zero(view) for view in views) else TICK_S
 
     async def tick(self) -> None:
-        """One poll and one decision of every scaled model."""
+        """One poll and one decision of every scaled model. In between, while some are at zero, those alone: of the others nothing is asked,
+        or one model that sleeps would double what reading the whole fleet costs."""
         if self._seen is None:
             return
         inputs, plan = self._seen
         views = [view for _, view in sorted(inputs.models.items()) if _scaled(view) and view.accepted is None and view.spec is not None]
         await asyncio.gather(*(self._learn(view) for view in views))
-        readings = await self.poll(inputs, self.wall()) if views else NOTHING
+        began = self.wall()
+        between = self.knock is not None and 0.0 <= began - self._read_at < TICK_S - _LEAST_REST_S
+        due = [view for view in views if _at_zero(view)] if between else views
+        if between and self.knock is not None:
+            knocked = await self.knock(inputs, began) if due else NOTHING
+            readings = replace(self._latest, gateways=knocked.gateways)
+        else:
+            readings = self._latest = await self.poll(inputs, began) if views else NOTHING
+            self._read_at = began
         now = self.wall()
-        entries = [(view, self.board.entry(view.key, view.state.uid)) for view in views]
+        entries = [(view, self.board.entry(view.key, view.state.uid)) for view in due]
         made = await asyncio.to_thread(self._decided, inputs, plan, entries, readings, now)
         news = False
         for job, decision in made:
@@ -245,6 +257,10 @@ def _within(made: Decision, view: ModelView) -> Decision:
     assert view.spec.scaling is not None
     most = max(view.spec.scaling.max_replicas, made.demand.min_replicas)
     return replace(made, demand=replace(made.demand, max_replicas=most)) if made.demand.max_replicas > most else made
+
+
+def _at_zero(view: ModelView) -> bool:
+    return not any(not item.leaving for item in standings(view))
 
 
 def _scaled(view: ModelView) -> bool:

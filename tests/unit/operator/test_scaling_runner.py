@@ -19,7 +19,7 @@ from polyfleet.state import CustomState, Observed
 from autoscaling.decide import decide
 from autoscaling.memory import Memory
 from autoscaling.season import BIN_S, DAY_BINS, Season, Trial, pack, restored, stored
-from autoscaling.types import Decision, Direction, Look, MetricState, ReplicaState, Sample, Why
+from autoscaling.types import Decision, Direction, Gateway, Look, MetricState, ReplicaState, Sample, Why
 from autoscaling.windows import Windows
 from tests.unit.operator import builders as b
 from tests.unit.operator.cycle import cycle
@@ -189,6 +189,31 @@ def test_somebody_may_be_waiting_at_zero(pods: int, seconds: float) -> None:
     room = Room()
     room.update(seen(pods=pods))
     assert room.scaler.pause() == seconds
+
+
+def test_one_that_sleeps_does_not_double_what_reading_the_others_costs() -> None:
+    """One with two replicas, one at zero: every 5 s for who waits, every 10 s for the load."""
+    room = Room()
+    polls: list[float] = []
+    knocks: list[float] = []
+
+    async def poll(inputs: Inputs, now: float) -> Readings:
+        polls.append(now - T0)
+        return Readings(failed={"p0": "away"})
+
+    async def knock(inputs: Inputs, now: float) -> Readings:
+        knocks.append(now - T0)
+        return Readings(gateways={"llm/n": Gateway(now, None, waiting=1.0)})
+
+    room.scaler.poll, room.scaler.knock = poll, knock
+    room.update(seen(MODEL, replace(aimed(scaled(), 0), name="n", uid="uid-n")))
+    for _ in range(4):
+        room.tick(ZERO_TICK_S)
+    assert (polls, knocks) == ([5.0, 15.0], [10.0, 20.0])
+    assert [(look.model, look.now - T0) for look in room.looks] == [
+        ("llm/m", 5.0), ("llm/n", 5.0), ("llm/n", 10.0), ("llm/m", 15.0), ("llm/n", 15.0), ("llm/n", 20.0),
+    ]  # fmt: skip
+    assert [look.gateway is not None for look in room.looks] == [False, False, True, False, False, True]
 
 
 # ---- learned state
