@@ -116,7 +116,12 @@ def _least(memory: Memory, seen: Seen, limits: Bounds) -> Choice | None:
     """More are due than run and than were due a tick ago; the placer counts, the work is what it was."""
     if limits.least <= max(seen.supply.count, memory.least):
         return None
-    return Choice(Direction.UP, limits.why, f"{seen.supply.count} replicas, at least {limits.least} are due", counted=False)
+    text = f"{seen.supply.count} replicas, at least {limits.least} are due"
+    if limits.why is Why.UNKNOWN_LOAD:
+        text = (
+            f"who counts the requests at zero was not read for more than {seen.look.settings.hold_unknown_s:.0f} s, so one replica serves"
+        )
+    return Choice(Direction.UP, limits.why, text, counted=False)
 
 
 def _at_zero(memory: Memory, seen: Seen) -> bool:

@@ -92,6 +92,8 @@ def bounds(memory: Memory, seen: Seen) -> Bounds:
                 return Bounds(size, size, Why.FALLBACK, state, static=True)
             if wanted > least and (rule.behavior != "CurrentReplicas" or long):
                 least, why = wanted, Why.FALLBACK
+        if long and least == 0 and settings.sleep is not None:
+            least, why = 1, Why.UNKNOWN_LOAD  # nobody sees who knocks: as where nobody could
         sleeps = False
     return Bounds(min(least, most), most, why, state, held_long=long, sleeps=sleeps)
 

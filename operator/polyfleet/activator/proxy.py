@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from polyfleet.activator import answers, asks
@@ -50,6 +50,18 @@ _HOP = frozenset(
 _OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # that aiohttp would add
 
 
+class _Malformed(logging.Filter):
+    """Leaves out what is no HTTP: each is answered 400, and a scanner would fill the log with traces of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
+
+
+_server_log = logging.getLogger(f"{__name__}.server")
+_server_log.addFilter(_Malformed())
+
+
 class _GoneError(Exception):
     """The client takes nothing any more."""
 
@@ -72,6 +84,7 @@ class Proxy:
             handler_cancellation=True,
             keepalive_timeout=self.settings.header_s,
             access_log=None,
+            logger=_server_log,
             auto_decompress=False,
             lingering_time=min(2.0, self.settings.body_s),
         )
@@ -274,9 +287,9 @@ async def _stream(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> w
     return response
 
 
-def passed(headers: Mapping[str, str], *, request: bool = True) -> CIMultiDict[str]:
+def passed(headers: CIMultiDictProxy[str], *, request: bool = True) -> CIMultiDict[str]:
     """The headers without those that are about one connection. Of a request also without its length and what was expected: it is whole."""
-    named = {each.strip().lower() for each in headers.get("Connection", "").split(",")}
+    named = {each.strip().lower() for line in headers.getall("Connection", ()) for each in line.split(",")}
     left = _HOP | named | ({"content-length", "expect"} if request else set())
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in left)
 

@@ -82,15 +82,20 @@ def survey(found: tuple[EndpointsState, ...] | None, models: Iterable[tuple[Cust
     stray: dict[str, tuple[EndpointsState, ...]] = {}
     owners = {state.uid: state for state, _ in models}
     recorded: dict[str, int] = {}
-    for each in sorted(found, key=lambda each: (each.created, each.uid)):
+    foreign: set[int] = set()  # of models that this operator does not manage: another release's activator listens there
+    for each in sorted(found, key=lambda each: (each.created, each.uid)):  # of two with one port the older has it, as for the activator
         owner = owners.get(each.owner_uid)
-        if slices.role(each) != HELD or owner is None or owner.namespace != each.namespace:
+        if slices.role(each) != HELD:
+            continue
+        if owner is None or owner.namespace != each.namespace:
+            if (port := slices.port(each)) is not None and port not in recorded.values():
+                foreign.add(port)
             continue
         if each.name != slices.name(owner, family):
             stray[owner.key] = (*stray.get(owner.key, ()), each)
             continue
         held[owner.key] = each
-        if (port := slices.port(each)) is not None:
+        if (port := slices.port(each)) is not None and port not in foreign and port not in recorded.values():
             recorded[owner.key] = port
     serving: dict[tuple[str, str], bool] = {}
     for each in found:
@@ -104,7 +109,7 @@ def survey(found: tuple[EndpointsState, ...] | None, models: Iterable[tuple[Cust
         pods=tuple(sorted({item for each in mine for item in slices.ready(each)})),
         everyone=tuple(sorted({item for each in mine for item in slices.everyone(each)})),
         metrics_port=number,
-        ports=ports.assign(keys, recorded),
+        ports=ports.assign(keys, recorded, foreign),
         held=held,
         stray=stray,
         serving=serving,

@@ -7,19 +7,19 @@ that is free from there, so that two operators that know the same choose the sam
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from polyfleet.wake.names import FIRST_PORT, LAST_PORT
 
 COUNT = LAST_PORT - FIRST_PORT + 1
 
 
-def assign(keys: Iterable[str], recorded: Mapping[str, int]) -> dict[str, int]:
+def assign(keys: Iterable[str], recorded: Mapping[str, int], foreign: Collection[int] = ()) -> dict[str, int]:
     """A port for each of `keys` (namespace/name). What is recorded is kept; of two models with one port the first by name keeps it.
-    A model for which no port is left gets none."""
+    `foreign` are somebody else's, and free for nobody; a model for which no port is left gets none."""
     wanted = sorted(set(keys))
     found: dict[str, int] = {}
-    taken: set[int] = set()
+    taken = {port for port in foreign if FIRST_PORT <= port <= LAST_PORT}
     for key in wanted:
         port = recorded.get(key)
         if port is not None and FIRST_PORT <= port <= LAST_PORT and port not in taken:

@@ -39,6 +39,7 @@ class Reader:
             return {}
         wake = inputs.wake
         pods = {item.uid or item.address: item.address for item in wake.everyone}
+        self._failed = {address: told for address, told in self._failed.items() if address in pods.values()}
         found = await asyncio.gather(*(self._ask(address, wake.metrics_port) for address in pods.values()))
         pages = dict(zip(pods, found, strict=True))
         return self.ledger.fold(models, pages, {item.uid or item.address for item in wake.pods}, now)

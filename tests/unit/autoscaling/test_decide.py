@@ -351,6 +351,23 @@ def test_who_waits_wakes_though_not_every_counter_was_read() -> None:
     assert (demand.reason, scene.size) == (Why.WAKE, 1)
 
 
+def test_a_model_at_zero_serves_again_where_nobody_sees_for_long_who_knocks() -> None:
+    """Unread for `hold_unknown_s`, 300 s: no replica before, one after, and it stays for as long as nobody is sure to wake it."""
+    scene = sleeper()
+    scene.run(0.0, 300.0)
+    unread: dict[str, object] = {"only_at_zero": True, "arrived": None, "waiting": None}
+    through(scene, 300.0, 0.0, **unread)
+    assert scene.size == 0
+    demand = through(scene, 20.0, 0.0, **unread)
+    assert (scene.size, demand.min_replicas) == (1, 1)
+    up = next(d for d in reversed(scene.said) if d.direction is Direction.UP)
+    assert (up.reason, "was not read for more than 300 s" in up.message) == (Why.UNKNOWN_LOAD, True)
+    through(scene, 3600.0, 0.0, **unread)
+    assert scene.size == 1
+    through(scene, 30.0, 0.0, only_at_zero=True)
+    assert scene.size == 0
+
+
 @pytest.mark.parametrize("slept_s", [300.0, 7200.0])
 def test_after_a_restart_at_zero_nothing_wakes_it_but_who_asks(slept_s: float) -> None:
     """0.5 work/s for an hour, then nobody. The bins of that hour are remembered over the restart and wake nobody; 60 requests that wait

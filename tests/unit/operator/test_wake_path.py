@@ -89,6 +89,16 @@ def test_a_model_that_may_sleep_has_a_port_and_a_label_before_anything_sleeps() 
     assert condition(done, "Accepted")[0] == "True"
 
 
+@pytest.mark.parametrize(("created", "keeps"), [("2020-01-01T00:00:00Z", False), ("2030-01-01T00:00:00Z", True)])
+def test_of_two_releases_with_one_port_the_older_slice_keeps_it(created: str, keeps: bool) -> None:
+    """The other's model is none of this operator's. The activators see both slices, and give the port to the older."""
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    other = replace(old, namespace="theirs", name="x-activator", uid="u-x", owner_uid="o-x", created=created)
+    old = replace(old, created="2026-01-01T00:00:00Z")
+    done = look(0, asleep(), activator(*PODS), replicas(), old, other)
+    assert (door(done)["ports"] == old.spec["ports"]) is keeps  # type: ignore[index]
+
+
 def test_the_last_replica_drains_only_when_the_activator_is_seen_in_the_way() -> None:
     """Decided to sleep: first the slice with both pods, and nobody leaves. Seen: the replica leaves, and the slice stays as it is."""
     first = look(1, asleep(), activator(*PODS), replicas("10.1.0.1"))

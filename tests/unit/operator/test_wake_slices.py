@@ -64,6 +64,12 @@ def test_a_recorded_port_outside_the_range_is_not_taken_over(port: int) -> None:
     assert ports.assign(["a/m"], {"a/m": port})["a/m"] != port
 
 
+def test_a_port_of_another_releases_model_is_free_for_nobody() -> None:
+    first = ports.assign(["a/m"], {})["a/m"]
+    assert ports.assign(["a/m"], {}, {first})["a/m"] == (first + 1 if first < LAST_PORT else FIRST_PORT)
+    assert ports.assign(["a/m"], {"a/m": first}, {first})["a/m"] != first
+
+
 def test_when_no_port_is_left_the_last_get_none() -> None:
     everyone = [f"n/{i:05d}" for i in range(LAST_PORT - FIRST_PORT + 3)]
     assert everyone[-2:] == sorted(set(everyone) - ports.assign(everyone, {}).keys())
