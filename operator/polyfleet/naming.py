@@ -50,6 +50,8 @@ WAITS_FOR = "polyfleet.io/waits-for"
 RESERVED_SINCE = "polyfleet.io/reserved-since"
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+# Of spec.podTemplate: where a replica's counters are, if not where its engine has them. The operator reads them and never writes them.
+METRICS_PORT, METRICS_PATH = f"{GROUP}/metrics-port", f"{GROUP}/metrics-path"
 
 MAX_LABEL = 63
 _HASH_LENGTH = 8

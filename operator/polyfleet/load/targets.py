@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from autoscaling.signals import words_of
+from polyfleet import naming
 from polyfleet.children import Child, condition_true
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.render.engines import PORT
 from polyfleet.snapshot import Standing, standings
 from polyfleet.state import PodState
-
-PORT_ANNOTATION, PATH_ANNOTATION = "polyfleet.io/metrics-port", "polyfleet.io/metrics-path"
 
 # Engine -> port and path. Others: the port that the operator gives them, /metrics. MindIE has a port of its own for it (`metricsPort`, 1027
 # in the configuration that it ships); trtllm-serve answers plain /metrics with JSON.
@@ -87,11 +86,11 @@ def address(pod: PodState, engine: str) -> tuple[str, str]:
         return "", "the pod has no address yet"
     words = words_of(engine)
     port, path = _PLACES.get(words.engine if words is not None else "", (PORT, "/metrics"))
-    said = pod.annotations.get(PORT_ANNOTATION, str(port)).strip()
-    where = pod.annotations.get(PATH_ANNOTATION, path).strip()
+    said = pod.annotations.get(naming.METRICS_PORT, str(port)).strip()
+    where = pod.annotations.get(naming.METRICS_PATH, path).strip()
     if not said.isascii() or not said.isdecimal() or not 0 < int(said[:6]) < 65536:
-        return "", f"annotation {PORT_ANNOTATION} is {said[:40]!r}: must be a port, 1 to 65535; correct it in spec.podTemplate"
+        return "", f"annotation {naming.METRICS_PORT} is {said[:40]!r}: must be a port, 1 to 65535; correct it in spec.podTemplate"
     if _PATH.fullmatch(where) is None:
-        return "", f"annotation {PATH_ANNOTATION} is {where[:40]!r}: must be a path that begins with /; correct it in spec.podTemplate"
+        return "", f"annotation {naming.METRICS_PATH} is {where[:40]!r}: must be a path that begins with /; correct it in spec.podTemplate"
     host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     return f"http://{host}:{int(said)}{where}", ""

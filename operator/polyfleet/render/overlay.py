@@ -66,7 +66,8 @@ def _owned_metadata(metadata: Mapping[str, Any]) -> list[str]:
     """Labels and annotations by which the operator knows a pod's place and state."""
     found: list[str] = []
     for part in ("labels", "annotations"):
-        names = [key for key in metadata.get(part) or {} if key.startswith(f"{naming.GROUP}/") or key == naming.DELETION_COST]
+        given = set(metadata.get(part) or {}) - ({naming.METRICS_PORT, naming.METRICS_PATH} if part == "annotations" else set())
+        names = [key for key in given if key.startswith(f"{naming.GROUP}/") or key == naming.DELETION_COST]
         found += [f"spec.podTemplate.metadata.{part}: {key} must not be set: the operator writes it" for key in sorted(names)]
     return found
 

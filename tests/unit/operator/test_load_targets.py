@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from polyfleet import naming
 from polyfleet.inputs import Inputs
 from polyfleet.load.feed import Feed
 from polyfleet.load.scraper import Failed, Scraper
 from polyfleet.load.tally import Sent, Tally
-from polyfleet.load.targets import PATH_ANNOTATION, PORT_ANNOTATION, Target, address, targets
+from polyfleet.load.targets import Target, address, targets
 from polyfleet.state import PodState
 
 from autoscaling.types import Sample
@@ -70,20 +71,20 @@ def test_where_an_engine_is_asked(engine: str, url: str) -> None:
 
 
 def test_a_pod_may_say_where_it_is_to_be_asked() -> None:
-    pod = replace(b.pod("p", annotations={PORT_ANNOTATION: "9100", PATH_ANNOTATION: "/metrics?model=a"}), ip="fd00::7")
+    pod = replace(b.pod("p", annotations={naming.METRICS_PORT: "9100", naming.METRICS_PATH: "/metrics?model=a"}), ip="fd00::7")
     assert address(pod, "vllm") == ("http://[fd00::7]:9100/metrics?model=a", "")
     assert address(b.pod("p"), "vllm")[0] == ""
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "80a", "", "１２", "9" * 40])
 def test_a_port_that_is_none_is_said(port: str) -> None:
-    url, fault = address(replace(b.pod("p", annotations={PORT_ANNOTATION: port}), ip="10.0.0.1"), "vllm")
+    url, fault = address(replace(b.pod("p", annotations={naming.METRICS_PORT: port}), ip="10.0.0.1"), "vllm")
     assert (url, "1 to 65535" in fault) == ("", True)
 
 
 @pytest.mark.parametrize("path", ["metrics", "//evil host/", "/a b", "/a\r\nX: y", "/" + "a" * 300, "@elsewhere/metrics"])
 def test_a_path_that_is_none_is_said(path: str) -> None:
-    url, fault = address(replace(b.pod("p", annotations={PATH_ANNOTATION: path}), ip="10.0.0.1"), "vllm")
+    url, fault = address(replace(b.pod("p", annotations={naming.METRICS_PATH: path}), ip="10.0.0.1"), "vllm")
     assert (url, "begins with /" in fault) == ("", True)
 
 

@@ -317,6 +317,17 @@ def test_what_a_pod_template_may_not_say(field: str) -> None:
     assert f"spec.podTemplate.spec.{field}" in view.accepted.message
 
 
+def test_a_pod_template_may_say_where_the_counters_are_and_nothing_else_under_our_name() -> None:
+    """docs/autoscaling.md and docs/models.md: the two annotations that the operator reads of pods and writes nowhere."""
+    said = {naming.METRICS_PORT: "9100", naming.METRICS_PATH: "/prometheus/metrics"}
+    template = {"metadata": {"annotations": said}}
+    manifest = rendered(b.big_model(spec={"podTemplate": template}), b.profile("nvidia-h100-sxm"))
+    assert said.items() <= manifest["spec"]["template"]["metadata"]["annotations"].items()
+    assert overlay.faults(template) == []
+    assert len(overlay.faults({"metadata": {"labels": said}})) == 2
+    assert len(overlay.faults({"metadata": {"annotations": {naming.DELETION_COST: "1"}}})) == 1
+
+
 def test_owner_references_let_the_garbage_collector_clean_up() -> None:
     """Controller of its children, without holding up anybody's deletion."""
     manifest = rendered(b.big_model(), b.profile("nvidia-h100-sxm"))
