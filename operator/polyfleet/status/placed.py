@@ -100,8 +100,12 @@ def judge(inputs: Inputs, plan: Plan, view: ModelView, told: Told = NOTHING) -> 
         )
     if not short.reasons:
         return Judged(ROW, FALSE, str(Reason.DEVICES_UNAVAILABLE), f"{short.replicas} replicas have no place")
-    first = short.reasons[0]
-    return Judged(ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *_left_out(inputs.fleet, view, short)])))
+    first, *others = short.reasons
+    # The rest too: where a spread needs another vendor, what keeps that vendor's pool from being used is in a later row.
+    more = [f"{_reason(row)}: {message(inputs.fleet, row)}" for row in others[: MAX_NOTES - 1]]
+    return Judged(
+        ROW, FALSE, _reason(first), shorten("; ".join([message(inputs.fleet, first), *more, *_left_out(inputs.fleet, view, short)]))
+    )
 
 
 def lasting(fleet: Fleet, view: ModelView, short: Shortfall) -> str:

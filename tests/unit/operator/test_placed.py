@@ -136,3 +136,13 @@ def test_a_shortfall_is_told_once_as_an_event() -> None:
     assert (whole[0], busy[0]) == (text, text)
     assert "largest free 7" in whole[1]
     assert "largest free 4" in busy[1]
+
+
+def test_a_spread_that_waits_for_a_vendor_says_what_keeps_its_pool_from_being_used() -> None:
+    """minVendors 3 and the one H100 node cordoned: the spread is the first reason, and the node is what somebody has to look at."""
+    nodes = (b.sandbox(b.h100(cordoned=True)), b.sandbox(b.a3()), b.sandbox(b.ppu()))
+    done = look(b.model("m", {"replicas": 3, "placement": {"spread": {"minVendors": 3}}}), nodes=nodes)
+    status, reason, text = placed(done)
+    assert (status, reason) == ("False", "SpreadUnsatisfied")
+    assert "DevicesUnavailable: sandbox-nvidia: need 1, largest free 0, total free 0" in text
+    assert "h100-0 is left out (Cordoned)" in text
