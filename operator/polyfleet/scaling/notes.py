@@ -25,7 +25,9 @@ def _scaled(view: ModelView, status: Mapping[str, Any]) -> list[Note]:
     told = view.force.told if view.force is not None else None
     if not isinstance(before, int) or not isinstance(after, int) or before == after or not sizes.automatic(view.spec) or told is None:
         return []
-    why = f"{told.reason}: {told.text} (decided at {told.at})"
+    # Suspended by a person: the last decision was about a load, and none is made while it lasts.
+    suspended = view.spec is not None and view.spec.suspend
+    why = "spec.suspend is true" if suspended else f"{told.reason}: {told.text} (decided at {told.at})"
     return [("Normal", "ScaledUp" if after > before else "ScaledDown", f"from {before} to {after} replicas: {why}")]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoscaling.types import MetricState
+from autoscaling.types import Direction, MetricState, Why
 from placement.types import Plan
 from polyfleet.inputs import Inputs, ModelView
 from polyfleet.resolve import Fault
@@ -117,12 +117,15 @@ def status(view: ModelView) -> dict[str, Any] | None:
         return None
     told = view.force.told if view.force is not None else None
     before = view.state.status.get("autoscaler")
-    if told is None or (told.first and before):
+    earlier = told is None or (told.first and bool(before))
+    if told is None or earlier:
         if not before:
             return None
         direction, first, at = before.get("direction"), str(before.get("reason", "")).split("; ")[0], before.get("at")
     else:
         direction, first, at = told.direction, f"{told.reason}: {told.text}", told.at
+    if path.asleep(view) and (earlier or direction == Direction.UP) and not first.startswith(Why.IDLE):
+        direction, first = str(Direction.HOLD), ""  # suspended and resumed: no decision brought it to zero, the last one was about replicas
     automatic = view.spec.scaling.mode == sizes.AUTO
     desired = (
         str(view.target if automatic else sizes.advised(view)) if view.force is not None or automatic else (before or {}).get("desired")
@@ -153,7 +156,10 @@ def asleep(view: ModelView) -> str:
     way, force = view.way, view.force
     if not path.asleep(view):
         return f"it would not sleep: {force.awake}" if force is not None and force.awake and way is not None and not way.refused else ""
-    wake = f"about {force.wake_s:.0f} s" if force is not None and force.wake_s is not None else "until it serves; no start was measured yet"
+    if force is None:  # this operator has not read yet what earlier ones measured
+        wake = "until it serves"
+    else:
+        wake = f"about {force.wake_s:.0f} s" if force.wake_s is not None else "until it serves; no start was measured yet"
     if way is None:
         return "asleep, and nobody can say who holds requests: EndpointSlices were not read (the operator's log says why)"
     if not way.stands:

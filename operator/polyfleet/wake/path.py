@@ -28,7 +28,7 @@ NO_WAKE_PATH = "NoWakePath"
 LABEL = "app.kubernetes.io/component=activator"
 ABSENT = (
     "nothing here holds the requests that come while a model is at zero, so one replica stays; install the activator:"
-    " helm upgrade RELEASE CHART --reuse-values --set activator.enabled=true (docs/scale-to-zero.md), or set minReplicas to 1."
+    " helm upgrade RELEASE CHART -n NAMESPACE --reuse-values --set activator.enabled=true (docs/scale-to-zero.md), or set minReplicas to 1."
     " Where there was one before, take its pods out of the Services: kubectl delete endpointslices -A -l polyfleet.io/activator=held"
 )
 FULL = f"all {ports.COUNT} ports of the activator are taken by models that may sleep, so one replica stays; set minReplicas to 1"

@@ -100,6 +100,13 @@ def test_a_decision_to_shrink_stops_what_is_too_many(created: str) -> None:
     assert [e.reason for e in done.report.events if e.reason.startswith("Scaled")] == ["ScaledDown"]
 
 
+def test_a_model_that_is_suspended_is_not_said_to_have_shrunk_by_a_decision() -> None:
+    """The last decision was to grow; that it goes to nothing is the person's word."""
+    done = seen(4, 5.4, {"suspend": True}, told=UP)
+    (event,) = [e for e in done.report.events if e.reason.startswith("Scaled")]
+    assert (event.reason, event.message) == ("ScaledDown", "from 4 to 0 replicas: spec.suspend is true")
+
+
 def test_leave_to_shrink_moves_no_young_replica_while_all_of_it_is_needed() -> None:
     """Two on the dear type, the cheap one free: a move would pay, but both are seconds old."""
     model = aimed(scaled({"placement": {"excludeProfiles": ["sandbox-ascend"]}}), 2)

@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from polyfleet.scaling.force import Force
+from polyfleet.scaling.force import Force, Told
 from polyfleet.state import EndpointsState
 from polyfleet.wake import path, slices
 from polyfleet.wake.ledger import Counted, Ledger, read
 
 from tests.unit.operator import builders as b
 from tests.unit.operator.cycle import cycle
-from tests.unit.operator.forces import aimed, child_of, condition, force, scaled
+from tests.unit.operator.forces import SINCE, aimed, child_of, condition, force, scaled
 from tests.unit.operator.looks import A3, H100, POOLS, PPU, PROFILES, patches
 from tests.unit.operator.test_status import fits_the_schema
 from tests.unit.operator.test_wake_slices import controllers, raw
@@ -35,9 +35,17 @@ def replicas(*addresses: str) -> EndpointsState:
     return replace(controllers("serving", rows, **{"kubernetes.io/service-name": "m"}), namespace="llm")
 
 
-def look(size: int, said: Force | None, *found: EndpointsState, spec: dict[str, Any] | None = None, gone: bool = False) -> Any:
-    """One look at the model with so many replicas that serve. `gone`: nobody looked for slices."""
+def look(
+    size: int,
+    said: Force | None,
+    *found: EndpointsState,
+    spec: dict[str, Any] | None = None,
+    gone: bool = False,
+    before: dict[str, Any] | None = None,
+) -> Any:
+    """One look at the model with so many replicas that serve. `gone`: nobody looked for slices. `before`: `status.autoscaler` as stored."""
     model = aimed(scaled(SPEC | (spec or {})), size)
+    model = replace(model, status={**model.status, "autoscaler": before}) if before else model
     child = child_of(model, "sandbox-ppu", size)
     pods = tuple(b.replica(child, f"p{i}", node="ppu-0", serving=True, created="2026-11-25T06:00:00Z") for i in range(size))
     seen = b.observed(models=[model], profiles=PROFILES, pools=POOLS, nodes=(H100, A3, PPU), deployments=(child,), pods=pods)
@@ -174,6 +182,18 @@ def test_a_sleeping_model_is_ready_and_says_what_wakes_it() -> None:
     assert status["autoscaler"]["reason"].endswith(words)
 
 
+@pytest.mark.parametrize(
+    "told", [Told("Up", "Wake", "somebody waits", SINCE), Told("Hold", "UnknownLoad", "everything stays", SINCE, first=True)]
+)
+def test_a_model_that_was_suspended_and_resumed_does_not_repeat_what_was_decided_of_its_replicas(told: Told) -> None:
+    old = stored(look(0, asleep(), activator(*PODS), replicas()))
+    before = {"at": SINCE, "desired": "1", "direction": "Up", "reason": "Wake: somebody waits"}
+    done = look(0, asleep(told=told), activator(*PODS), replicas(), old, before=before)
+    said = done.status("ModelDeployment", "m")["autoscaler"]
+    assert (said["direction"], said["desired"]) == ("Hold", "0")
+    assert said["reason"] == "asleep; a POST to /v1/... wakes it and waits about 90 s"
+
+
 def test_asleep_with_nobody_to_hold_requests_is_not_ready_and_says_where_to_look() -> None:
     done = look(0, asleep(), activator(), replicas())
     status, reason, text = condition(done, "Ready")
@@ -232,7 +252,7 @@ def test_without_an_activator_scale_to_zero_is_refused_with_the_next_command() -
         assert (wanted(done), done.plan.stop) == (1, ())
         status, reason, text = condition(done, "Accepted")
         assert (status, reason) == ("False", "NoWakePath")
-        assert "helm upgrade RELEASE CHART --reuse-values --set activator.enabled=true" in text
+        assert "helm upgrade RELEASE CHART -n NAMESPACE --reuse-values --set activator.enabled=true" in text
         assert text.endswith("kubectl delete endpointslices -A -l polyfleet.io/activator=held")  # nobody here may see those left behind
         assert door(done) is None
         (service,) = b.applied(done.actions, "Service")
