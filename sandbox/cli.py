@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandbox import cluster, devices, faulty, fleet, forwarder, processkind, realnode, state
+from sandbox import binaries, cluster, devices, faulty, fleet, forwarder, processkind, realnode, state
 from sandbox.errors import SandboxError
 from sandbox.proc import Processes, tail
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     logs = commands.add_parser("logs", help="list the logs, or print the end of one")
     logs.add_argument("name", nargs="?", help="a process, such as kube-apiserver or kubelet-h100-0")
     logs.add_argument("--lines", type=int, default=200)
-    execute = commands.add_parser("exec", help="run a command in the cluster's network, with KUBECONFIG set: exec -- CMD ...")
+    execute = commands.add_parser("exec", help="run kubectl, helm or any command in the cluster's network: exec -- CMD ...")
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD")
     return parser
 
@@ -241,7 +241,9 @@ def _exec(folder: Path, argv: list[str]) -> None:
     inside = folder / "run" / "inside.kubeconfig"
     config = inside if found.kind == "real" else folder / "kubeconfig"
     prefix = realnode.enter(folder) if found.kind == "real" else []
-    environment = {**os.environ, "KUBECONFIG": str(config), "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
+    # This environment's kubectl, what the caller has, and what was built for the cluster: its helm, where the machine has none.
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(binaries.cached() or "")]
+    environment = {**os.environ, "KUBECONFIG": str(config), "PATH": ":".join(filter(None, path))}
     with contextlib.suppress(FileNotFoundError):
         os.execvpe((prefix + command)[0], prefix + command, environment)
     raise SandboxError(f"cannot run {command[0]}: there is no such program")
