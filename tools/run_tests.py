@@ -51,7 +51,7 @@ STATIC = (
     Step("import contracts", [str(BIN / "lint-imports")]),
     Step("tracked files", [sys.executable, "tools/check_tree.py"]),
 )
-UNIT = Step("unit and property tests", [*PYTEST, "tests/unit"], nice=10)
+UNIT = Step("unit and property tests", [*PYTEST, "tests/unit"], nice=5)
 BINARIES = Step("sandbox binaries (8 to 10 minutes the first time)", [sys.executable, "-m", "sandbox.binaries"])
 GENERATED = Step("generated files", [sys.executable, "-m", "tools.gen", "--check"])
 CONTROL = Step("on the real API server", [*PYTEST, "-p", "no:randomly", "tests/control"], nice=5)
