@@ -3,6 +3,7 @@ with its age in its stamp, so that the decision can tell old from absent."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,8 +12,11 @@ from polyfleet.inputs import Inputs, ModelView
 from polyfleet.load.prometheus import Prometheus
 from polyfleet.load.scraper import Failed, Found, Scraper
 from polyfleet.load.tally import Tally
-from polyfleet.load.targets import targets
+from polyfleet.load.targets import Target, targets
 from polyfleet.snapshot import standings
+
+log = logging.getLogger(__name__)
+_MOST_NAMED, _MOST_TEXT = 5, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Feed:
     prometheus: Prometheus | None = None
     _samples: dict[str, Sample] = field(default_factory=dict)
     _second: set[str] = field(default_factory=set)
+    _silent: dict[str, bool] = field(default_factory=dict)  # pod uid that gave nothing at the last poll -> whether that was told
 
     async def poll(self, inputs: Inputs, now: float) -> Latest:
         """`now`: seconds since 1970. Replicas that are gone are forgotten; so are those of models that nobody asks for any more."""
@@ -54,6 +59,7 @@ class Feed:
         if self.tally is not None:
             self.tally.prune(_uids(inputs.models.values()))
         failed = {uid: each.text for uid, each in found.items() if not isinstance(each, Sample)}
+        self._say(asked, failed)
         return Latest(dict(self._samples), failed, frozenset(self._second & self._samples.keys()))
 
     def _take(self, found: dict[str, Sample | Failed], second: Found) -> None:
@@ -65,6 +71,15 @@ class Feed:
             elif before is None or each.at >= before.at:
                 found[uid] = each
                 self._second.add(uid)
+
+    def _say(self, asked: Iterable[Target], failed: Mapping[str, str]) -> None:
+        """Each replica once, at the second poll in a row without a reading: condition MetricsAvailable sends its reader to this line."""
+        new = [item for item in asked if item.uid in failed and self._silent.get(item.uid) is False]
+        if new:
+            detail = "; ".join(f"{item.namespace}/{item.pod}: {failed[item.uid][:_MOST_TEXT]}" for item in new[:_MOST_NAMED])
+            more = f"; and {len(new) - _MOST_NAMED} more" if len(new) > _MOST_NAMED else ""
+            log.warning("replicas give no load", extra={"detail": detail + more})
+        self._silent = {uid: uid in self._silent for uid in failed}
 
     async def close(self) -> None:
         await self.scraper.close()

@@ -185,6 +185,21 @@ def test_prometheus_answers_for_those_that_do_not_and_for_nobody_else() -> None:
     assert second.closed
 
 
+def test_a_replica_that_gives_nothing_twice_is_told_once_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    inputs = seen({"name": "a", "serving": True})
+    silent: Mapping[str, Sample | Failed] = {"uid-a": Failed("no connection")}
+    feed = Feed(Answers([silent, silent, silent, {"uid-a": Sample(31.0, running=1.0)}, silent, silent]))  # type: ignore[arg-type]
+
+    async def run() -> None:
+        for now, lines in ((1.0, 0), (11.0, 1), (21.0, 1), (31.0, 1), (41.0, 1), (51.0, 2)):
+            await feed.poll(inputs, now)
+            assert [record.__dict__["detail"] for record in caplog.records] == ["llm/a: no connection"] * lines
+        await feed.close()
+
+    with caplog.at_level("WARNING", logger="polyfleet.load.feed"):
+        asyncio.run(run())
+
+
 def test_a_target_says_which_pod_it_is_where_somebody_else_asks_it() -> None:
     (found,) = targets(seen({"name": "a", "serving": True, "created": "2026-01-01T00:00:30Z"}), ["llm/m"])
     assert (found.namespace, found.pod, found.created) == ("llm", "a", 1767225630.0)
