@@ -48,7 +48,7 @@ def decide(memory: Memory | None, look: Look) -> Decision:
     memory, seen = observe(memory, look)
     memory = blinded(memory, seen)
     if memory.held is None:
-        memory = replace(memory, held=seen.supply.stated)
+        memory = replace(memory, held=_found(seen))
     limits = bounds(memory, seen)
     memory, wrong = _watched(memory, seen)
     need = needed(memory, seen)
@@ -62,6 +62,16 @@ def decide(memory: Memory | None, look: Look) -> Decision:
     if changed:
         memory = replace(memory, noted=now)
     return Decision(demand, memory, changed, _extra(memory, need))
+
+
+def _found(seen: Seen) -> float:
+    """Stated work/s of what is there at the first decision. In the middle of a move that is the old replicas and the new ones, of which as
+    many as were aimed at stay; the strongest stand in for them."""
+    aimed = seen.look.aimed
+    if aimed is None or not 0 < aimed < seen.supply.count:
+        return seen.supply.stated
+    there = [r.work_per_s or 0.0 for r in seen.ordered if r.state in (ReplicaState.READY, ReplicaState.LOADING)]
+    return sum(sorted(there, reverse=True)[:aimed])
 
 
 def _watched(memory: Memory, seen: Seen) -> tuple[Memory, str]:

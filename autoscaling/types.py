@@ -236,6 +236,7 @@ class Look:
     smallest_stop: float | None = None  # work/s that the fleet loses with the next replica less, by the plan's ladder; None = the mean
     wake_s: float | None = None  # P95 of the slowest option's cold start, s: what a request at zero may wait for; None = not known
     season: float | None = None  # work/s at this time of earlier days, while its backtest wins; it may only raise
+    aimed: int | None = None  # replicas that were aimed at last; fewer than run = a move brings new ones before the old ones go
 
 
 @dataclass(frozen=True, slots=True)

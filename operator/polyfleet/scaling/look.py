@@ -67,14 +67,21 @@ def build(
         stock_known=not inputs.fleet.unknown,
         smallest_stop=_smallest_stop(plan, view, replicas),
         wake_s=slowest,
+        aimed=_aimed(view),
     )
+
+
+def _aimed(view: ModelView) -> int | None:
+    """The size that was aimed at last; None = there is none."""
+    told = view.state.status.get("desiredReplicas")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else None
 
 
 def _in_move(wanted: Settings, view: ModelView, replicas: Sequence[Replica]) -> Settings:
     """A move or a rollout brings the new replicas before the old ones go. Beyond the maximum these are not too many: what is aimed at is
     within it, and the placer holds the maximum in any case."""
-    count, aimed = sum(replica.state in _COUNTED for replica in replicas), view.state.status.get("desiredReplicas")
-    if isinstance(aimed, bool) or not isinstance(aimed, int) or not 0 < aimed <= wanted.max_replicas < count:
+    count, aimed = sum(replica.state in _COUNTED for replica in replicas), _aimed(view)
+    if aimed is None or not aimed <= wanted.max_replicas < count:
         return wanted
     return replace(wanted, max_replicas=count)
 

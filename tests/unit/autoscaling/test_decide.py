@@ -384,6 +384,14 @@ def test_after_a_restart_at_zero_nothing_wakes_it_but_who_asks(slept_s: float) -
     assert scene.size >= 7
 
 
+def test_a_first_decision_in_the_middle_of_a_move_asks_for_what_was_aimed_at() -> None:
+    """One replica of 1 work/s was aimed at; the old one runs beside the new one when the operator starts. Two times 1 would be two new ones."""
+    for aimed, work in ((1, 1.0), (2, 2.0), (None, 2.0), (0, 2.0)):
+        scene = Scene(count=2, follow=False)
+        demand = scene.tick(0.5, look=lambda what, aimed=aimed: replace(what, aimed=aimed))  # type: ignore[misc]
+        assert (demand.work_per_s, demand.may_shrink) == (work, False)
+
+
 # --- budgets, floors ----------------------------------------------------------------------------------------------------------------------
 def test_no_more_than_the_budget_of_events_within_an_hour() -> None:
     scene = Scene(count=20, settings=rate(down_window_s=20.0, down_events_per_hour=3))  # type: ignore[arg-type]
