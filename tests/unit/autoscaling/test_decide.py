@@ -385,7 +385,7 @@ def test_after_a_restart_at_zero_nothing_wakes_it_but_who_asks(slept_s: float) -
 
 
 def test_a_first_decision_in_the_middle_of_a_move_asks_for_what_was_aimed_at() -> None:
-    """One replica of 1 work/s was aimed at; the old one runs beside the new one when the operator starts. Two times 1 would be two new ones."""
+    """One replica of 1 work/s was aimed at; the old one runs beside the new one when the operator starts. Two would be wrong."""
     for aimed, work in ((1, 1.0), (2, 2.0), (None, 2.0), (0, 2.0)):
         scene = Scene(count=2, follow=False)
         demand = scene.tick(0.5, look=lambda what, aimed=aimed: replace(what, aimed=aimed))  # type: ignore[misc]
