@@ -2,7 +2,7 @@
 
 Byte model: 800 windows of 64 bytes, bytes 17 to 63 scored. SmolLM2-135M: four prompts of each stratum of the built-in golden set, 48
 tokens each, tokens 9 to 47 scored; where an item is shorter than that, the reference itself goes on, sampled at temperature 1. What is
-harmless is measured with twelve prompts of each stratum too: four are no population, and harmless variants are judged stratum by stratum.
+harmless is measured with 24 prompts of each stratum too: four are no population, and harmless variants are judged stratum by stratum.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOISE = "split-k=4"  # the reference's replicate: the same sums in another order
 HEALTHY = "split-k=2"  # what the other requests get where a fault acts in a share of them
 NAN = "nan"
 PROMPT, FIRST = 48, 9  # tokens of a SmolLM2 prompt, and the first one scored
-PER_STRATUM, MANY_PER_STRATUM = 4, 12
+PER_STRATUM, MANY_PER_STRATUM = 4, 24
 MOST_GIVEN = 36  # tokens taken from the item itself; the rest is the reference's own
 
 # With a declared difference a fault comes on top of it: which of them are still found under the wider margins
@@ -110,7 +110,7 @@ def byte(count: int = 800, *, seed: int = 9, cache: Path | None = None) -> Model
 
 
 def smol(*, many: bool = False, cache: Path | None = CACHE) -> Model | None:
-    """SmolLM2-135M, or None where its file is not on disk. `many`: with three times the prompts, and without faults."""
+    """SmolLM2-135M, or None where its file is not on disk. `many`: with six times the prompts, and without faults."""
     path = package_file()
     if path is None:
         return None

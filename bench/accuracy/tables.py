@@ -67,6 +67,7 @@ WAYS: tuple[Way, ...] = (
     Way("16 positions", positions=16),
     Way("8 positions, five alternatives", positions=8, top=FEW),
     Way("8 positions, golden token alone", positions=8, top=1),
+    Way("cap of the squared difference .04", change=_margins(cap_sq=0.04)),
     Way("no cap on the divergence", change=_margins(cap_kl=5.0, cap_sq=3.9)),
     Way("b = .05", change=_margins(bias=0.05)),
     Way("cap .01", change=_margins(cap_kl=0.01, cap_sq=0.02)),

@@ -52,11 +52,11 @@ def test_levels() -> None:
 def test_declared_pairs(
     declared: dict[str, str], kappa: float | None, floor: float, cap: float, tail: float, flip: float, bias: float, tasks: bool
 ) -> None:
-    """The rows of the design; the limits of the squared difference are twice those of the divergence."""
+    """The design's rows; the squared difference's floor is twice that of the divergence, its cap four times (twice where it decides)."""
     found = margins(**declared)
     assert (found.noise_ratio, found.floor_kl, found.cap_kl, found.tail_kl) == (kappa, floor, cap, tail)
     assert (found.flip_margin_nats, found.bias, found.require_tasks) == (flip, bias, tasks)
-    assert (found.floor_sq, found.cap_sq) == (pytest.approx(2 * floor), pytest.approx(2 * cap))
+    assert (found.floor_sq, found.cap_sq) == (pytest.approx(2 * floor), pytest.approx((4 if kappa else 2) * cap))
     assert kappa is None or kappa * floor <= cap  # else the ratio would never decide
 
 
@@ -81,7 +81,7 @@ def test_what_is_set_wins_and_a_pair_rule_over_it() -> None:
     given_ = Settings(noise_ratio=4.0, bias=0.04)
     candidate = Formats(weights="w8a8")
     here = effective(given_, reference=FLOAT, candidate=candidate, pairs=(rule,), vendor="huawei").margins
-    assert (here.noise_ratio, here.cap_kl, here.cap_sq, here.bias, here.require_tasks) == (9.0, 0.08, 0.16, 0.04, False)
+    assert (here.noise_ratio, here.cap_kl, here.cap_sq, here.bias, here.require_tasks) == (9.0, 0.08, 0.32, 0.04, False)
     there = effective(given_, reference=FLOAT, candidate=candidate, pairs=(rule,), vendor="other").margins
     assert (there.noise_ratio, there.cap_kl, there.require_tasks) == (4.0, 0.10, True)
     # a rule for a difference does not apply to a candidate that does not declare it
