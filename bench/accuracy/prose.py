@@ -29,10 +29,10 @@ is judged at .25 nats as the design has it; at .5 neighbour's KV of one token, w
   that are the target; in one stratum the rate of bad prompts decides with 259 at any of them.
 - *b* = .02 costs no harmless variant anything against .05, and stays.
 - *Strata*: ten of them make 27 tests (M), 15 where only the golden token is told. The price is prompts per stratum, no longer promotions.
-- *k = 1* (question 2): the golden token alone promotes and blocks as the divergence does, with the floor twice and the cap four times as high (the
-  squared difference is about twice the divergence, with a longer tail) and the same kappa. A lower floor of 7e-4 gains nothing on SmolLM2 and held W8A8 on the byte
-  model, whose noise lies below it, so it stays at 1e-3. Mild faults block later (median 15 prompts instead of 6). In the byte model
-  neighbour's KV of one token needs the divergence: without it 1 to 3 % of runs promote it.
+- *k = 1* (question 2): the golden token alone promotes and blocks as the divergence does, with the floor twice and the cap four times
+  as high (the squared difference is about twice the divergence, with a longer tail) and the same kappa. A lower floor of 7e-4 gains
+  nothing on SmolLM2 and held W8A8 on the byte model, whose noise lies below it, so it stays at 1e-3. Mild faults block later (median 15
+  prompts instead of 6). In the byte model neighbour's KV of one token needs the divergence: without it 1 to 3 % of runs promote it.
 - *Eight positions* (Stepwise): enough in one stratum of SmolLM2, where one of 500 runs promotes a cut
   vocabulary and none another fault. On the byte model neighbour's KV of
   one token, a mean of 15 times the noise out of few positions, comes through in 3 to 12 % of runs, with five alternatives in 16 %, and
@@ -66,8 +66,8 @@ for weights demand beside this.
 **Drawn from it**, of the two rows that the design proposed (figures of faults on top are of 40 prompts and c = B):
 
 - *int8 activations* (kappa 6, floor .002, cap .03, tau 1, flip 2, bias .03) stands: promoted in all runs. With kappa 5 and a floor of
-  .0015 it was promoted in 88 % of them, with kappa 4 and .001 in 15 % (ten strata, 120 prompts, c = B), so there is no room to narrow it. Its
-  price: in one stratum three mild faults on top (eps 1e-3, 5 % of an FFN, 1 % weight noise) pass; with ten strata none does.
+  .0015 it was promoted in 88 % of them, with kappa 4 and .001 in 15 % (ten strata, 120 prompts, c = B), so there is no room to narrow
+  it. Its price: in one stratum three mild faults on top (eps 1e-3, 5 % of an FFN, 1 % weight noise) pass; with ten strata none does.
 - *8-bit weights* (kappa 12, floor .005, cap .10): kappa times the floor is .06 and below the cap, so the ratio decides; a cap of .12
   changes no row. W8 and, in one stratum, fp8 are promoted. Naive W8A8 of a model this small is not (divergence .03, a bias of .03 to .04
   where .05 is allowed, one bad prompt in 240): a bias of .08 would not help it with ten strata and lets three faults through. It stays,
