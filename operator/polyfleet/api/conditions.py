@@ -133,14 +133,18 @@ MODEL_REASONS: Final[Mapping[ModelCondition, tuple[str, ...]]] = MappingProxyTyp
         ModelCondition.HARDWARE_VERIFIED: HARDWARE_VERIFIED,
         ModelCondition.ACCURACY_VERIFIED: ACCURACY_VERIFIED,
         ModelCondition.ROUTE_READY: ROUTE_READY,
-        ModelCondition.READY: (
-            *ACCEPTED,
-            *PROFILES_RESOLVED,
-            *PLACED,
-            *WORKLOADS_READY,
-            *HARDWARE_VERIFIED,
-            *ACCURACY_VERIFIED,
-            *ROUTE_READY,
+        ModelCondition.READY: tuple(
+            dict.fromkeys(  # a word may stand in two rows
+                (
+                    *ACCEPTED,
+                    *PROFILES_RESOLVED,
+                    *PLACED,
+                    *WORKLOADS_READY,
+                    *HARDWARE_VERIFIED,
+                    *ACCURACY_VERIFIED,
+                    *ROUTE_READY,
+                )
+            )
         ),
         ModelCondition.AVAILABLE: ("NothingServes",),
         ModelCondition.PROMOTED: (
