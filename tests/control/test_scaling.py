@@ -95,13 +95,15 @@ class Ticking:
         raise AssertionError(f"not reached: {what}\n{self.op.describe(seen)}")
 
     async def rests(self, turns: int = 8) -> Observed:
-        """What is told late is told within eight ticks (80 s); from then on ticks and turns write nothing at all."""
+        """What is told late is told within eight ticks (80 s); from then on ticks and turns write nothing at all, but for what was learned
+        on the way here: that is due five minutes after it began, wherever these turns fall."""
         for _ in range(8):
             await self.turn()
         self.op.writes.clear()
         for _ in range(turns):
             seen = await self.turn()
-        assert self.op.writes == [], self.op.writes
+        told = [row for row in self.op.writes if row[0] != "ConfigMap"]
+        assert (told, len(self.op.writes) - len(told) <= 1) == ([], True), self.op.writes
         return seen
 
 
