@@ -147,17 +147,9 @@ class OwnedState:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointsState:
+class EndpointsState(OwnedState):
     """An EndpointSlice that has to do with waking (`polyfleet.wake`). `spec`: its addressType, endpoints and ports as they are."""
 
-    namespace: str
-    name: str
-    uid: str
-    resource_version: str
-    owner_uid: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    spec: Mapping[str, Any]
     created: str
 
 

@@ -20,9 +20,10 @@ import aiohttp
 from autoscaling.policy import STALE_S
 from autoscaling.signals import Sticky, Unreadable, read, words_of
 from autoscaling.types import Sample
+from polyfleet import bounded
 from polyfleet.load import matrix
 from polyfleet.load.scraper import Failed, Found
-from polyfleet.load.tally import Sent
+from polyfleet.load.tally import Sent, beside
 from polyfleet.load.targets import Target
 
 log = logging.getLogger(__name__)
@@ -144,15 +145,10 @@ class Prometheus:
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             answer.close()
             raise matrix.AnswerError("it answered with a packed page, although it was asked not to")
-        parts: list[bytes] = []
-        size = 0
-        while part := await answer.content.readany():
-            parts.append(part)
-            size += len(part)
-            if size > self.most_bytes:
-                answer.close()
-                raise matrix.AnswerError(f"it answered with more than {self.most_bytes} bytes")
-        return b"".join(parts)
+        found = await bounded.body(answer, self.most_bytes)
+        if found is None:
+            raise matrix.AnswerError(f"it answered with more than {self.most_bytes} bytes")
+        return found
 
     def _read(self, answer: bytes, group: Sequence[Target]) -> dict[str, Sample | Failed]:
         found = matrix.pages(matrix.parse(answer), group)
@@ -171,12 +167,7 @@ class Prometheus:
         if isinstance(found, Unreadable):
             return Failed(f"Prometheus: {found.text}")
         found = replace(found, every=page.every)
-        sent = self.sent(item.uid)
-        if sent is None:
-            return found
-        return replace(
-            found, checker_requests=sent.requests, checker_prompt_tokens=sent.prompt_tokens, checker_output_tokens=sent.output_tokens
-        )
+        return beside(found, self.sent(item.uid))
 
     # ---- the connection
 

@@ -13,14 +13,15 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
 
 from autoscaling.signals import MOST_BYTES, Sticky, Unreadable, read
 from autoscaling.types import Sample
-from polyfleet.load.tally import Sent
+from polyfleet import bounded
+from polyfleet.load.tally import Sent, beside
 from polyfleet.load.targets import Target
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Scraper:
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
                     return Failed(f"{item.url} answered with a packed page, although it was asked not to")
                 at = now + (self.clock() - began)
-                page = await self._body(answer)
+                page = await bounded.body(answer, self.most_bytes)
         except TimeoutError:
             return Failed(f"{item.url}: no whole answer within {self.pod_s:g} s")
         except aiohttp.ClientConnectorError as error:
@@ -134,21 +135,6 @@ class Scraper:
             return Failed(f"{item.url}: the page has more than {self.most_bytes} bytes")
         return await self._read(item, page, at)
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
-        """The page; None = it is too large, and its connection is of no more use."""
-        if (answer.content_length or 0) > self.most_bytes:
-            answer.close()
-            return None
-        parts: list[bytes] = []
-        size = 0
-        while part := await answer.content.readany():
-            parts.append(part)
-            size += len(part)
-            if size > self.most_bytes:
-                answer.close()
-                return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     async def _read(self, item: Target, page: bytes, at: float) -> Sample | Failed:
         sticky = self._sticky.setdefault(item.uid, Sticky())
         if len(page) > LARGE:
@@ -157,12 +143,7 @@ class Scraper:
             found = read(item.engine, page, at=at, model=item.model, sticky=sticky)
         if isinstance(found, Unreadable):
             return Failed(f"{item.url}: {found.text}")
-        sent = self.sent(item.uid)
-        if sent is None:
-            return found
-        return replace(
-            found, checker_requests=sent.requests, checker_prompt_tokens=sent.prompt_tokens, checker_output_tokens=sent.output_tokens
-        )
+        return beside(found, self.sent(item.uid))
 
     # ---- between polls
 

@@ -7,11 +7,12 @@ runs; after a restart they begin anew, which the reader of the samples sees as n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from accuracy.http.endpoint import Meter as Sent  # the checker's client adds to it
+from autoscaling.types import Sample
 
-__all__ = ["Sent", "Tally"]
+__all__ = ["Sent", "Tally", "beside"]
 
 
 @dataclass(slots=True)
@@ -32,3 +33,12 @@ class Tally:
         """Forgets pods that are gone."""
         there = set(uids)
         self._by = {uid: sent for uid, sent in self._by.items() if uid in there}
+
+
+def beside(sample: Sample, sent: Sent | None) -> Sample:
+    """The reading of a replica with what of its load was the checker's."""
+    if sent is None:
+        return sample
+    return replace(
+        sample, checker_requests=sent.requests, checker_prompt_tokens=sent.prompt_tokens, checker_output_tokens=sent.output_tokens
+    )

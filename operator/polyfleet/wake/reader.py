@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from autoscaling.types import Gateway
+from polyfleet import bounded
 from polyfleet.inputs import Inputs
 from polyfleet.wake import ledger
 from polyfleet.wake.ledger import Ledger, Page
@@ -55,13 +56,10 @@ class Reader:
             async with asyncio.timeout(ANSWER_S), self._open().get(url, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise ValueError(f"answered {answer.status}")
-                parts: list[bytes] = []
-                while part := await answer.content.readany():
-                    parts.append(part)
-                    if sum(map(len, parts)) > MOST_BYTES:
-                        answer.close()
-                        raise ValueError(f"its page has more than {MOST_BYTES} bytes")
-            text = b"".join(parts).decode("utf-8")
+                found = await bounded.body(answer, MOST_BYTES)
+                if found is None:
+                    raise ValueError(f"its page has more than {MOST_BYTES} bytes")
+            text = found.decode("utf-8")
             page = await asyncio.to_thread(ledger.read, text) if len(text) > LARGE else ledger.read(text)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             detail = f"{type(error).__name__}: {error}"[:300]
